@@ -1,0 +1,158 @@
+"""The records that the device keeps, signs and sends, and that the receiver stores: the shared vocabulary.
+
+Every record is a frozen msgspec struct; its JSON form is the body of one signed lane entry. Times are monotonic ns
+of one boot (`t_ns`); what UTC that was is said by the boot's `Clock` records and applied by whoever shows a time.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+SCHEMA_VERSION: Final = 1
+
+# Lanes, most urgent first: the order in which sync sends (DESIGN §6).
+LANES: Final = ("crash", "reply", "event", "trip", "health", "clip", "track")
+
+Severity = Literal["minor", "moderate", "severe"]
+SEVERITIES: Final[tuple[Severity, ...]] = ("minor", "moderate", "severe")
+EventKind = Literal[
+    "harsh_braking",
+    "harsh_acceleration",
+    "harsh_cornering",
+    "speeding",
+    "idling",
+    "over_rev",
+    "fatigue",
+    "device_moved",
+]
+TimeQuality = Literal["none", "restored", "ntp", "gnss"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all records share: nothing but being frozen and strict."""
+
+
+class Window(Record, frozen=True, kw_only=True):
+    """The state around an event at 10 Hz, kept so that it can be shown, disputed and recomputed.
+
+    `start_ns` is the first row's time; the lists are equally long, None where a value was not known.
+    """
+
+    start_ns: int
+    speed_mps: list[float | None]
+    longitudinal_mps2: list[float | None]
+    lateral_mps2: list[float | None]
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """Something that happened, by which rule, seen by which sources; unconfirmed events never weigh in a score."""
+
+    kind: EventKind
+    severity: Severity
+    confirmed: bool
+    t_ns: int  # start
+    duration_ns: int
+    peak: float  # in `unit`, signed as measured (braking negative)
+    unit: str
+    speed_before_mps: float | None
+    rule: str  # name and version, e.g. "harsh_braking/1"
+    sources: list[str]
+    latitude: float | None = None
+    longitude: float | None = None
+    window: Window | None = None
+    trip_t_ns: int | None = None  # start of the trip that it belongs to
+
+
+class Quality(Record, frozen=True, kw_only=True):
+    """How good a trip's data are, as shares of its duration (0..1) unless a unit is named."""
+
+    gap_s: float  # total time without any sample
+    longest_gap_s: float
+    speed_share: dict[str, float]  # source name -> share of the time it gave a fresh, agreeing speed
+    position_share: float
+    mount_confidence: float  # 0..1; 0 without a learned mount
+    time: TimeQuality
+
+
+class Trip(Record, frozen=True, kw_only=True):
+    """One trip, engine on to engine off, with what a price or a person needs; the track follows in its own lane."""
+
+    start_ns: int
+    end_ns: int
+    start_latitude: float | None
+    start_longitude: float | None
+    end_latitude: float | None
+    end_longitude: float | None
+    distance_m: float  # by the fused speed
+    distance_by_source_m: dict[str, float]
+    moving_s: float
+    idle_s: float
+    stops: int
+    max_speed_mps: float
+    speed_histogram_s: list[float]  # seconds per band of 10 km/h from 0; the last band is open
+    night_s: float  # 22:00-05:00 local solar hours when the time is known, else 0
+    hour_of_day_s: list[float]  # 24 entries, UTC hours, empty when the time was never learned
+    event_counts: dict[str, int]  # "kind.severity" confirmed events; "kind.unconfirmed"
+    smoothness_mps2: float  # root mean square of longitudinal acceleration while moving
+    quality: Quality
+    track_points: int
+    track_error_m: float  # stated bound: no removed fix lies farther from the simplified line
+
+
+class Clock(Record, frozen=True, kw_only=True):
+    """What UTC a boot's monotonic clock shows: utc_ns = t_ns + offset_ns, learned at `t_ns`, valid for the boot."""
+
+    t_ns: int
+    offset_ns: int
+    quality: TimeQuality
+    uncertainty_ns: int
+
+
+class Mount(Record, frozen=True, kw_only=True):
+    """How the box sits in the car: unit vectors in box axes; confidence 0..1."""
+
+    t_ns: int
+    gravity: tuple[float, float, float]  # direction of the rest reading of the accelerometer: up
+    forward: tuple[float, float, float]
+    confidence: float
+
+
+class Health(Record, frozen=True, kw_only=True):
+    """A state change of a device or of the box itself."""
+
+    t_ns: int
+    source: str  # device or part, e.g. "canbus:can0", "store", "gps"
+    state: Literal["ok", "degraded", "lost"]
+    detail: str  # one plain sentence
+    counts: dict[str, int] = {}
+
+
+class Track(Record, frozen=True, kw_only=True):
+    """Simplified positions of one trip, delta coded: degrees × 1e7 and ms since `start_ns`, first values absolute."""
+
+    trip_start_ns: int
+    start_ns: int
+    error_m: float
+    dt_ms: list[int]
+    dlat_e7: list[int]
+    dlon_e7: list[int]
+    speed_cmps: list[int]  # cm/s at each point, -1 unknown
+
+
+# kind in a lane entry -> type of its body
+KINDS: Final[dict[str, type[Record]]] = {
+    "event": Event,
+    "trip": Trip,
+    "clock": Clock,
+    "mount": Mount,
+    "health": Health,
+    "track": Track,
+}
+KIND_LANES: Final[dict[str, str]] = {
+    "event": "event",
+    "clock": "event",
+    "trip": "trip",
+    "mount": "health",
+    "health": "health",
+    "track": "track",
+}
