@@ -1,8 +1,8 @@
 """The hash chain and signature of lane entries: what makes a record provable. Pure functions, no I/O.
 
-Per lane: hash_i = SHA-256(hash_{i-1} ‖ SHA-256(signed bytes_i)), hash_0 over 32 zero bytes (domain.md G2). The signed
-bytes of an entry are its header, canonical JSON, followed by a newline and its body as it was stored. The device's
-Ed25519 key signs the chain hash, so one signature vouches for the entry and for everything before it.
+Per lineage and lane: hash_i = SHA-256(hash_{i-1} ‖ SHA-256(signed bytes_i)), hash_0 over 32 zero bytes (domain.md
+G2). The signed bytes of an entry are its header, canonical JSON, followed by a newline and its body as it was stored.
+The device's Ed25519 key signs the chain hash, so one signature vouches for the entry and for everything before it.
 """
 
 import hashlib
@@ -17,10 +17,15 @@ START: Final = bytes(32)
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """One lane entry as it is stored and sent: header, body, chain and signature."""
+    """One lane entry as it is stored and sent: header, body, chain and signature.
 
+    (device, lineage, lane, seq) names it for ever: a rebuilt or restored store begins a new lineage, so that a
+    sequence number is never used for two different entries.
+    """
+
+    lineage: str  # life of the database that made it, 12 hex digits
     lane: str
-    seq: int  # 1, 2, 3 … per lane, without gaps
+    seq: int  # 1, 2, 3 … per lane and lineage, without gaps
     boot: str  # boot id
     t_ns: int  # monotonic ns of that boot
     kind: str  # agent.records.KINDS
@@ -34,9 +39,17 @@ def canonical(value: object) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 
-def signed_bytes(device: str, lane: str, seq: int, boot: str, t_ns: int, kind: str, body: bytes) -> bytes:
+def signed_bytes(device: str, lineage: str, lane: str, seq: int, boot: str, t_ns: int, kind: str, body: bytes) -> bytes:
     """Return the bytes that the chain covers for one entry."""
-    header = {"boot": boot, "device": device, "kind": kind, "lane": lane, "seq": seq, "t_ns": t_ns}
+    header = {
+        "boot": boot,
+        "device": device,
+        "kind": kind,
+        "lane": lane,
+        "lineage": lineage,
+        "seq": seq,
+        "t_ns": t_ns,
+    }
     return canonical(header) + b"\n" + body
 
 
@@ -58,6 +71,7 @@ def public_bytes(key: Ed25519PrivateKey) -> bytes:
 def seal(
     key: Ed25519PrivateKey,
     device: str,
+    lineage: str,
     previous: bytes,
     lane: str,
     seq: int,
@@ -67,13 +81,13 @@ def seal(
     body: bytes,
 ) -> Entry:
     """Chain and sign one entry."""
-    head = link(previous, signed_bytes(device, lane, seq, boot, t_ns, kind, body))
-    return Entry(lane, seq, boot, t_ns, kind, body, head, key.sign(head))
+    head = link(previous, signed_bytes(device, lineage, lane, seq, boot, t_ns, kind, body))
+    return Entry(lineage, lane, seq, boot, t_ns, kind, body, head, key.sign(head))
 
 
 def linked(device: str, previous: bytes, entry: Entry) -> bool:
     """Say whether `entry` follows the chain hash `previous`."""
-    signed = signed_bytes(device, entry.lane, entry.seq, entry.boot, entry.t_ns, entry.kind, entry.body)
+    signed = signed_bytes(device, entry.lineage, entry.lane, entry.seq, entry.boot, entry.t_ns, entry.kind, entry.body)
     return link(previous, signed) == entry.hash
 
 
