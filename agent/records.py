@@ -139,6 +139,20 @@ class Track(Record, frozen=True, kw_only=True):
     speed_cmps: list[int]  # cm/s at each point, -1 unknown
 
 
+class Curve(Record, frozen=True, kw_only=True):
+    """Speed and acceleration of one trip once a second, for the page: the value of largest magnitude in each second.
+
+    Integers in cm/s and cm/s²; None where a value was not known.
+    """
+
+    trip_start_ns: int
+    start_ns: int
+    step_ms: int
+    speed_cmps: list[int | None]
+    longitudinal_cmps2: list[int | None]
+    lateral_cmps2: list[int | None]
+
+
 # kind in a lane entry -> type of its body
 KINDS: Final[dict[str, type[Record]]] = {
     "event": Event,
@@ -147,6 +161,7 @@ KINDS: Final[dict[str, type[Record]]] = {
     "mount": Mount,
     "health": Health,
     "track": Track,
+    "curve": Curve,
 }
 KIND_LANES: Final[dict[str, str]] = {
     "event": "event",
@@ -155,4 +170,5 @@ KIND_LANES: Final[dict[str, str]] = {
     "mount": "health",
     "health": "health",
     "track": "track",
+    "curve": "track",
 }

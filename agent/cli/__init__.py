@@ -1,0 +1,87 @@
+"""The command `roadwitness`: one lazy table of commands, so that `--help` starts fast and no part drags in another.
+
+The table names modules by string. That keeps the import rules honest: the device does not import the receiver or
+what feeds it in tests, it only knows that such a command exists.
+"""
+
+import json
+import sys
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from agent.errors import RoadwitnessError
+
+# command -> (module:typer app, one line for --help)
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "replay": ("agent.cli.replay:app", "Turn recordings into trips and events, through the whole product."),
+    "demo": ("sim.demo:app", "Show the product: virtual car, agent, broker, receiver and page on this machine."),
+    "trips": ("agent.cli.store:trips_app", "List the trips in a store."),
+    "events": ("agent.cli.store:events_app", "List the events in a store."),
+    "store": ("agent.cli.store:store_app", "Check, prune or describe a store."),
+    "receiver": ("receiver.cli:app", "Run the insurer's receiver and manage its devices."),
+    "sim": ("sim.cli:app", "Record drives of the virtual car, with the truth beside them."),
+    "warm": ("agent.cli.warm:app", "Compile the kernels now, so that the first start is fast."),
+}
+
+
+class _Command(TyperCommand):
+    """A row of the table: shows its help line unloaded, becomes the real command when it is used."""
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        module, attribute = COMMANDS[str(self.name)][0].split(":")
+        app = getattr(import_module(module), attribute)
+        return typer.main.get_command(app).make_context(info_name, args, parent=parent, **extra)
+
+
+class _Commands(TyperGroup):
+    """The table as a Typer group."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        return _Command(cmd_name, help=COMMANDS[cmd_name][1])
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Roadwitness: sees how a car is driven, proves what happened in a crash, gets it to an insurer whole.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"roadwitness {version('roadwitness')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Keep the options that come before a command."""
+
+
+def main() -> None:
+    """Run the command line; expected trouble is one line and exit code 1, bugs show their traceback."""
+    try:
+        app()
+    except RoadwitnessError as e:
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": str(e), "kind": type(e).__name__}))
+        else:
+            typer.echo(f"roadwitness: {e}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # the reader of our output has gone (`| head`): not an error
+        sys.stderr.close()
+        sys.exit(0)
