@@ -55,6 +55,12 @@ STATE: Final = np.dtype(
         ("limit", "<f8"),  # m/s, speed limit where a layer gives one
         ("ignition", "<i1"),  # 1 on, 0 off, -1 not known
         ("quiet_ns", "<i8"),  # ns since the last sample of any channel (a data gap when large)
+        # m/s, each source's own speed at t (interpolated between its samples), NaN where it is not fresh
+        ("speed_wheel", "<f8"),
+        ("speed_can", "<f8"),
+        ("speed_obd", "<f8"),
+        ("speed_gnss", "<f8"),
+        ("mount", "<f8"),  # 0..1, confidence in the learned box orientation; 0 or NaN before it is learned
     ]
 )
 
