@@ -70,8 +70,7 @@ class BootTime:
         offset = utc_ns - t_ns
         if self.quality == "gnss" and self.offset_ns is not None and abs(offset - self.offset_ns) <= STEP_NS:
             self._agreeing = 0
-            if offset > self.offset_ns:
-                self.offset_ns = offset
+            self.offset_ns = max(self.offset_ns, offset)
             if self._said is not None and self.offset_ns - self._said < WORTH_SAYING_NS:
                 return None
             return self._say(t_ns)

@@ -1,5 +1,6 @@
 """The speed and acceleration curve of a trip, once a second, small enough to be sent for every trip."""
 
+from math import isnan
 from typing import Final
 
 import numpy as np
@@ -47,7 +48,7 @@ class CurveRing:
             largest = columns[np.arange(3), at].tolist()
             known = self._seconds.get(int(second[start]))
             if known is not None:  # the second was split between two calls
-                largest = [b if a != a or abs(b) > abs(a) else a for a, b in zip(known, largest, strict=True)]
+                largest = [b if isnan(a) or abs(b) > abs(a) else a for a, b in zip(known, largest, strict=True)]
             self._seconds[int(second[start])] = largest
 
     def cut(self, start_ns: int, end_ns: int) -> list[Curve]:
@@ -76,4 +77,4 @@ class CurveRing:
 
 
 def _centi(value: float) -> int | None:
-    return None if value != value else round(value * 100)
+    return None if isnan(value) else round(value * 100)
