@@ -1,0 +1,5 @@
+"""`python -m agent` is the command `roadwitness`."""
+
+from agent.cli import main
+
+main()
