@@ -61,6 +61,7 @@ class Event(Record, frozen=True, kw_only=True):
     longitude: float | None = None
     window: Window | None = None
     trip_t_ns: int | None = None  # start of the trip that it belongs to
+    limit_mps: float | None = None  # speeding: the limit that applied
 
 
 class Quality(Record, frozen=True, kw_only=True):
