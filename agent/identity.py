@@ -1,0 +1,75 @@
+"""The device's own key: made once, kept in a file that only its owner reads, never written anywhere else."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from agent.errors import StoreError
+
+KEY_FILE: Final = "device.key"
+
+
+def load_or_create_key(directory: Path) -> Ed25519PrivateKey:
+    """Return the Ed25519 key kept in `directory`, made at the first call.
+
+    The file is PKCS #8 PEM, mode 0600. Raise StoreError when it can be read by others, is damaged, or cannot be
+    written. Two processes that make it at once end with one key: the second finds the first's.
+    """
+    path = directory / KEY_FILE
+    try:
+        _create(path)
+    except FileExistsError:
+        pass
+    except OSError as e:
+        raise StoreError(
+            f"{path}: device key cannot be written: {e.strerror}; check the folder and its free space"
+        ) from e
+    return _load(path)
+
+
+def _create(path: Path) -> None:
+    """Write a new key whole and durable, or raise FileExistsError and leave the one that is there."""
+    if path.exists():
+        raise FileExistsError
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(partial, path)  # unlike rename, it never replaces a key that another process has just made
+    finally:
+        partial.unlink()
+    sync_directory(path.parent)
+
+
+def _load(path: Path) -> Ed25519PrivateKey:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise StoreError(f"{path}: device key can be read by others (mode {mode:o}); run: chmod 600 {path}")
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as e:
+        raise StoreError(f"{path}: device key cannot be read: {e.strerror}; run as the user who owns it") from e
+    except (ValueError, TypeError) as e:
+        raise StoreError(f"{path}: device key is damaged; restore it, or move it aside to become a new device") from e
+    if not isinstance(key, Ed25519PrivateKey):
+        raise StoreError(
+            f"{path}: device key is not an Ed25519 key; restore it, or move it aside to become a new device"
+        )
+    return key
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
