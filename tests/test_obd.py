@@ -270,3 +270,24 @@ def test_any_adapter_text_gives_numbers_or_nothing(text):
 
 def test_the_first_of_two_control_units_gives_the_value():
     assert decode_answer("7E8 03 41 0D 32\n7E9 03 41 0D 33") == {"vehicle_speed": 50}
+
+
+def test_more_samples_than_room_in_one_batch_all_come_out():
+    n = 16_384
+    frames = frames_of([(i, 0x7E8, 0, b"\x06\x41\x01\x83\x07\x65\x00\x00") for i in range(n)], 8)
+    block = ObdDecoder().decode(frames)
+    assert len(block) == 2 * n
+    assert block["t"].tolist() == [i for i in range(n) for _ in range(2)]
+    assert all(sum(bool(f.channel) for f in pid.fields) <= 1 + pid.length for pid in PIDS.values())
+
+
+def test_control_units_of_one_id_on_two_buses_are_kept_apart():
+    body = bytes.fromhex("410D320C1AF81111")
+    first = frames_of([(i, 0x7E8, 0, part) for i, part in enumerate(f for f in cut(body) for _ in range(2))], 8)
+    first.bus[1::2] = 1
+    for column in first:
+        column.flags.writeable = False  # as memory-mapped recordings are
+    assert len(ObdDecoder().decode(first)) == 6
+    one_bus = ObdDecoder()
+    assert len(one_bus.decode(first._replace(bus=np.zeros_like(first.bus)))) == 3
+    assert (one_bus.counters["interrupted"], one_bus.counters["stray"]) == (1, 1)
