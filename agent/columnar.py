@@ -25,7 +25,12 @@ _COVERED_FROM: Final = 8  # the CRC covers what follows it
 
 TIME_UNIT_NS: Final = 100_000  # 0.1 ms: a tenth of the shortest period sampled (1 kHz); see docs/decisions/0061
 _LEAST_UNIT_NS: Final = 1_000  # below it differences of differences of 64-bit times would overflow
-LEVEL: Final = 9  # of zstd: on a recorded trip 3 costs 2 % more bytes, 19 saves 6 % for three times the time
+# Differences of a noisy sensor hold few true repeats: short chance matches disturb the entropy coder more than they
+# save. On trip164 this needs 8 % fewer bytes than level 9 for 1.3 times its time (3 ms a minute of data), and 1 % fewer
+# than level 19 for a sixth of its time (benchmarks/storage.py).
+_COMPRESSION: Final = zstandard.ZstdCompressionParameters.from_level(
+    9, strategy=zstandard.STRATEGY_BTOPT, min_match=6, write_content_size=True
+)
 
 MAX_SAMPLES: Final = 1 << 20  # a minute at 17,000 samples/s, more than two saturated 500 kbit/s buses give
 _MAX_COLUMNS: Final = 4096
@@ -101,7 +106,7 @@ def encode(block: Block, time_unit_ns: int = TIME_UNIT_NS) -> bytes:
     if order is not None:
         inner += _to_planes(order.astype(np.uint64), 2)
     body = HEAD.pack(MAGIC, 0, len(block), time_unit_ns, origin, len(inner))[_COVERED_FROM:]
-    body += zstandard.ZstdCompressor(level=LEVEL).compress(inner)
+    body += zstandard.ZstdCompressor(compression_params=_COMPRESSION).compress(inner)
     return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 

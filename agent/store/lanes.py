@@ -137,13 +137,17 @@ class Lanes:
         self._refresh()
         return {name: lane.position for name, lane in self._lanes.items()}
 
-    def acknowledge(self, positions: Mapping[str, int]) -> None:
-        """Move positions forward; a receiver that is ahead of a head holds entries that are no longer here: renew."""
+    def acknowledge(self, positions: Mapping[str, int], hashes: Mapping[str, bytes]) -> None:
+        """Move positions forward; a receiver that is ahead, or holds something else, tells of an older copy: renew."""
         with self._database.lock:
             known = {name: seq for name, seq in positions.items() if name in self._lanes}
             ahead = [name for name, seq in known.items() if seq > self._lanes[name].head]
             if ahead:
                 self.renew(f"the receiver holds more of lane {ahead[0]} than this store, which is an older copy")
+                return
+            other = [name for name, seq in known.items() if name in hashes and self._differs(name, seq, hashes[name])]
+            if other:
+                self.renew(f"the receiver holds other records in lane {other[0]}; this store is an older copy")
                 return
             lanes = dict(self._lanes)
             for name, seq in known.items():
@@ -152,6 +156,15 @@ class Lanes:
                 with self._database.transaction() as connection:
                     self._save(connection, lanes)
                 self._lanes = lanes
+
+    def _differs(self, lane: str, seq: int, digest: bytes) -> bool:
+        """Say whether the chain hash at `seq` is known here and is not `digest`."""
+        kept = self._database.rows(
+            "SELECT hash FROM entry WHERE lineage = ?1 AND lane = ?2 AND seq = ?3 UNION ALL "
+            "SELECT base_hash FROM lane WHERE lineage = ?1 AND lane = ?2 AND base = ?3",
+            (self._number, lane, seq),
+        )
+        return bool(kept) and kept[0][0] != digest
 
     def renew(self, reason: str) -> None:
         """Begin the next lineage and seal under it, in order, everything that was not acknowledged."""

@@ -128,13 +128,14 @@ class Store:
         """Return the sequence up to which every lane of the current lineage is acknowledged."""
         return self._lanes.positions()
 
-    def acknowledge(self, positions: Mapping[str, int]) -> None:
+    def acknowledge(self, positions: Mapping[str, int], hashes: Mapping[str, bytes] | None = None) -> None:
         """Take what the receiver says it holds of the current lineage; positions only move forward.
 
-        A position beyond the head means that this file is an older copy of itself: a new lineage begins and everything
-        not acknowledged is sealed anew under it (see agent.store.lanes).
+        `hashes` are the receiver's chain hashes at those positions. A position beyond the head, or another hash than
+        ours, means that this file is an older copy of itself: a new lineage begins and everything not acknowledged is
+        sealed anew under it (see agent.store.lanes).
         """
-        self._lanes.acknowledge(positions)
+        self._lanes.acknowledge(positions, hashes or {})
 
     def utc_of(self, boot: str, t_ns: int) -> reading.Utc | None:
         """Return what UTC `t_ns` of a boot was, with quality and uncertainty; None while it was never learned."""
