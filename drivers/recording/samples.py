@@ -161,7 +161,19 @@ class SampleCsv(RecordingBase):
             at, full = 0, True
             while full:
                 out = np.empty(CAPACITY, BLOCK)
-                at = int(kernel.parse(text, at, stop, last, self._separator, columns, state, *table, *strange, out)  # type: ignore[call-arg])
+                arguments: tuple[Any, ...] = (
+                    text,
+                    at,
+                    stop,
+                    last,
+                    self._separator,
+                    columns,
+                    state,
+                    *table,
+                    *strange,
+                    out,
+                )
+                at = int(kernel.parse(*arguments))
                 n = int(state[kernel.SAMPLES])
                 full = n == CAPACITY
                 if count:

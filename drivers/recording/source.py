@@ -56,7 +56,7 @@ class _Zstandard(io.RawIOBase):
 
 
 def _xz(path: Path) -> BinaryIO:
-    return cast(BinaryIO, lzma.LZMAFile(path))  # noqa: SIM115 - Source closes it
+    return cast(BinaryIO, lzma.LZMAFile(path))
 
 
 _OPENERS: Final[tuple[tuple[bytes, str, Callable[[Path], BinaryIO]], ...]] = (
