@@ -1,5 +1,6 @@
 """One simulated drive: the motion, what every sensor said of it, and the truth. The same seed gives the same bytes."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from agent.blocks import Frames
+from agent.blocks import Block, Frames, join_blocks
 from agent.clock import iso_utc
 from agent.config import config_dir
 from drivers.decode.dbc import load_dbc
+from drivers.decode.obd import ObdDecoder
+from drivers.decode.profile import load_profile
 from sim import truth
 from sim.carbus import Units, control_units, obd_answers
-from sim.encode import NS_PER_S, encode
+from sim.encode import NS_PER_S, encode, take
 from sim.roads import Floats, build_road
 from sim.scenario import Scenario, scenario, write_script
 from sim.script import Script
@@ -50,6 +53,15 @@ class Drive:
     def first_frame_s(self) -> float:
         """Return the time of the first frame, which is 0 for whoever reads the log."""
         return float(self.frames.t[0]) / NS_PER_S
+
+    def blocks(self, batch: int = 65_536) -> Iterator[Block]:
+        """Decode the frames as the product does, `batch` at a time: what a replay of the log would give."""
+        signals = load_profile("simcar", config_dir()).decoder()
+        obd = ObdDecoder()
+        for first in range(0, len(self.frames.t), batch):
+            part = take(self.frames, slice(first, first + batch))
+            # the decoder writes every batch into the same buffer
+            yield join_blocks([signals.decode(part, [BUS]).copy(), obd.decode(part)])
 
     @cached_property
     def events(self) -> list[truth.TruthEvent]:

@@ -33,6 +33,7 @@ GATE_MPS: Final[dict[str, float]] = {
 HOLD_S: Final = 0.3
 RELEASE: Final = 0.83
 MERGE_S: Final = 2.0
+REFRACTORY_S: Final = 3.0 + 0.3  # and what smoothing may add
 
 
 class TruthEvent(msgspec.Struct, frozen=True):
@@ -97,33 +98,49 @@ def _excursions(
     kind: str, quantity: Floats, sign: float, speed: Floats, direction: Floats | None = None
 ) -> list[TruthEvent]:
     minor = HARSH[kind][0]
-    events = []
+    gate = GATE_MPS[kind]
+    events: list[TruthEvent] = []
+    ended = -(10**9)
     for first, last in _spans(quantity, minor * (1 - GUARD), minor * RELEASE):
         span = slice(first, last)
         moving = speed[span]
-        gate = GATE_MPS[kind]
         surely = _held(np.where(moving >= gate * (1 + GUARD), quantity[span], 0.0))
         exactly = _held(np.where(moving >= gate, quantity[span], 0.0))
         perhaps = float(np.where(moving >= gate * (1 - GUARD), quantity[span], 0.0).max())
-        top = first + int(np.argmax(quantity[span]))
         least, most = _level(kind, surely * (1 - GUARD)), _level(kind, perhaps * (1 + GUARD))
         if most == 0:
             continue
+        top = first + int(np.argmax(quantity[span]))
         over = np.flatnonzero(quantity[span] >= min(minor, float(quantity[top]) * 0.999))
         start, end = first + int(over[0]), first + int(over[-1])
-        events.append(
-            TruthEvent(
-                kind=kind,
-                t_s=round(start * DT, 3),
-                duration_s=round((end - start) * DT, 3),
-                peak=round(float(quantity[top]) * (sign if direction is None else float(direction[top])), 3),
-                unit="m/s2",
-                speed_before_mps=round(float(speed[max(start - round(0.5 / DT), 0)]), 2),
-                severity=LEVELS[_level(kind, exactly)],
-                severities=list(LEVELS[least : most + 1]),
-            )
+        event = TruthEvent(
+            kind=kind,
+            t_s=round(start * DT, 3),
+            duration_s=round((end - start) * DT, 3),
+            peak=round(float(quantity[top]) * (sign if direction is None else float(direction[top])), 3),
+            unit="m/s2",
+            speed_before_mps=round(float(speed[max(start - round(0.5 / DT), 0)]), 2),
+            severity=LEVELS[_level(kind, exactly)],
+            severities=list(LEVELS[least : most + 1]),
         )
+        if start - ended < REFRACTORY_S / DT:
+            event = _joined(events.pop(), event)
+        events.append(event)
+        ended = end
     return events
+
+
+def _joined(one: TruthEvent, two: TruthEvent) -> TruthEvent:
+    """Make one event of two within the refractory time: whoever reports either part is right."""
+    parts = [LEVELS.index(level) for e in (one, two) for level in (e.severities[0], e.severities[-1])]
+    louder = max(one, two, key=lambda e: abs(e.peak))
+    return msgspec.structs.replace(
+        one,
+        duration_s=round(two.t_s + two.duration_s - one.t_s, 3),
+        peak=louder.peak,
+        severity=louder.severity,
+        severities=list(LEVELS[min(parts) : max(parts) + 1]),
+    )
 
 
 def _spans(quantity: Floats, enter: float, leave: float, merge_s: float = MERGE_S) -> list[tuple[int, int]]:

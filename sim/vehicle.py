@@ -74,7 +74,8 @@ class Car:
 
     def row(self) -> Floats:
         """Return the fields in order, for the kernel."""
-        return np.fromiter((getattr(self, f.name) for f in fields(self)), np.float64)
+        values: list[float] = [getattr(self, f.name) for f in fields(self)]
+        return np.array(values, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,201 @@
+"""`roadwitness demo`: the whole product on this machine. Virtual car → agent → broker → receiver → owner's page.
+
+Every part is the real one; only the car is simulated, and the broker is Mosquitto where it is installed and the
+embedded one elsewhere. Everything listens on 127.0.0.1 and lives in one folder.
+"""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.errors import ConfigError, UplinkError
+
+app = typer.Typer(pretty_exceptions_enable=False)
+
+# What the virtual shop owner drove this week: scenario, seed, minutes. Short enough to be there within seconds.
+WEEK: Final = (
+    ("commute", 11, 12.0),
+    ("calm-city", 12, 8.0),
+    ("motorway", 13, 12.0),
+    ("hills-rough", 14, 8.0),
+    ("night", 15, 8.0),
+)
+PROFILE: Final = "simcar"
+START_S: Final = 10.0
+HELD_S: Final = 60.0
+
+
+@app.command(epilog="Examples:  roadwitness demo   ·   roadwitness demo --once --json")
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End when the receiver holds everything; say what.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object (with --once).")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Keep everything here [default: a folder that is removed at the end].")
+    ] = None,
+    http: Annotated[str, typer.Option("--http", help="Where the page is served.")] = "127.0.0.1:8080",
+) -> None:
+    """Drive the virtual car through a week, send it to a receiver on this machine and show the owner's page."""
+    with ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roadwitness-demo-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        say = (lambda _: None) if as_json else typer.echo
+        product = Product(folder, stack)
+        say(f"Broker on {product.broker_url}, receiver on {product.database_url}")
+        page = None if once else product.serve(http)
+        if page:
+            say(f"Page on {page} (Ctrl-C ends it)")
+        for scenario, seed, minutes in WEEK:
+            say(product.drive(scenario, seed, minutes))
+        held = product.compare()
+        if as_json:
+            typer.echo(json.dumps(held))
+        else:
+            _show(held)
+        if not held["equal"]:
+            raise typer.Exit(1)
+        if page:
+            say(f"The page shows it all: {page}")
+            product.wait_for_interrupt()
+
+
+class Product:
+    """Broker, receiver and one agent's store, all in `folder` and closed by `stack`."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        try:
+            from receiver import db, devices
+            from receiver.mqtt import Reception
+        except ImportError as e:
+            raise ConfigError(
+                f"the demo needs the receiver's libraries ({e.name}): pip install 'roadwitness[receiver]'"
+            ) from e
+        from agent.link import BrokerSettings
+        from agent.store import Store
+
+        self._folder = folder
+        self._stack = stack
+        self.broker_url = _broker(folder, stack)
+        self.database_url = f"sqlite:///{folder / 'receiver.db'}"
+        self._engine = db.open_database(self.database_url)
+        stack.callback(self._engine.dispose)
+        with Store.open(folder / "agent") as store:
+            self.device = store.device
+            devices.enrol(self._engine, store.public_key.hex())
+        reception = Reception(self._engine, BrokerSettings(url=self.broker_url))
+        reception.start()
+        stack.callback(reception.stop)
+        if not reception.connected.wait(START_S):
+            raise UplinkError(f"receiver: no connection to the broker on {self.broker_url} within {START_S:.0f} s")
+
+    def serve(self, http: str) -> str:
+        """Serve the pages in a thread and return their address."""
+        from receiver.serve import serve_in_thread
+
+        return serve_in_thread(self._engine, http, self._stack)
+
+    def drive(self, scenario: str, seed: int, minutes: float) -> str:
+        """Drive once, replay the log through the agent, send it, and return a line about it."""
+        from agent.replay import run
+        from sim.drive import simulate
+        from sim.record import write_drive
+
+        began_ns = monotonic_ns()
+        log = write_drive(simulate(scenario, seed, minutes), self._folder / "drives" / f"{scenario}-{seed}")[0]
+        found = run([log], profile=PROFILE, store=self._folder / "agent", uplink=self.broker_url, wait_s=HELD_S)
+        km = sum(t.distance_m for t in found.trips) / 1000
+        seconds = (monotonic_ns() - began_ns) / NS_PER_S
+        return (
+            f"{scenario}: {found.recording['frames']:,} frames, {km:.1f} km, {len(found.trips)} trips,"
+            f" {len(found.events)} events, in {seconds:.1f} s"
+        )
+
+    def compare(self) -> dict[str, Any]:
+        """Return what the agent has and what the receiver holds, and whether they are equal entry by entry."""
+        from sqlalchemy import func, select
+
+        from agent.records import LANES
+        from agent.store import Store
+        from receiver import db
+
+        with Store.open(self._folder / "agent", read_only=True) as store:
+            trips, events = store.trips(), store.events()
+            ours = {(lane, e.seq, e.hash) for lane in LANES for e in store.pending(lane, 0, 1 << 40)}
+        with db.reading(self._engine) as connection:
+            entry = db.entry.c
+            rows = connection.execute(select(entry.lane, entry.seq, entry.hash).where(entry.device == self.device))
+            theirs = {(lane, seq, bytes(digest)) for lane, seq, digest in rows}
+            counts = {
+                name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for name, table in (("trips", db.trip), ("events", db.harsh_event))
+            }
+        return {
+            "device": self.device,
+            "agent": {"trips": len(trips), "events": len(events), "entries": len(ours)},
+            "receiver": {**counts, "entries": len(theirs)},
+            "distance_m": round(sum(s.record.distance_m for s in trips), 1),
+            "equal": ours == theirs and counts == {"trips": len(trips), "events": len(events)},
+        }
+
+    def wait_for_interrupt(self) -> None:
+        """Wait until the person at the terminal presses Ctrl-C."""
+        never = threading.Event()
+        try:
+            while not wait(never, 3600.0):
+                pass
+        except KeyboardInterrupt:
+            typer.echo("Ending.")
+
+
+def _broker(folder: Path, stack: ExitStack) -> str:
+    """Start a broker on a free port of 127.0.0.1 and return its URL."""
+    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        from receiver.broker import EmbeddedBroker
+
+        broker = EmbeddedBroker()
+        stack.callback(broker.close)
+        return broker.open()
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\n")
+    process = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stack.callback(_end, process)
+    pause = threading.Event()
+    deadline_ns = monotonic_ns() + round(START_S * NS_PER_S)
+    while monotonic_ns() < deadline_ns:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return f"mqtt://127.0.0.1:{port}"
+        wait(pause, 0.02)
+    raise UplinkError(f"mosquitto on 127.0.0.1:{port}: did not start; see `mosquitto -v -c {config}`")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait(5)
+
+
+def _show(held: dict[str, Any]) -> None:
+    agent, receiver = held["agent"], held["receiver"]
+    verdict = "equal, entry by entry" if held["equal"] else "NOT EQUAL"
+    typer.echo(
+        f"Agent {held['device']}: {agent['trips']} trips, {agent['events']} events, {agent['entries']} signed entries,"
+        f" {held['distance_m'] / 1000:.1f} km"
+    )
+    typer.echo(
+        f"Receiver: {receiver['trips']} trips, {receiver['events']} events, {receiver['entries']} verified entries:"
+        f" {verdict}"
+    )
