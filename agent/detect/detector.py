@@ -1,7 +1,7 @@
-"""The detector: rows of vehicle state in, events out. A pure function of the rows; any split of them gives the same.
+"""The detector: rows of vehicle state in, events out; a pure function of the rows, however they are split.
 
-Rules live in two kernels (`harsh`, `sustained`); here their findings get names, sources and the window of state that lets
-anyone see, dispute and recompute them.
+Rules live in two kernels (`harsh`, `sustained`); here their findings get names, sources and the window of state that
+lets anyone see, dispute and recompute them.
 """
 
 from math import isnan
@@ -15,12 +15,8 @@ from agent.detect.found import (
     BRAKING,
     CORNERING,
     EVIDENCE_NAMES,
-    FATIGUE,
     FOUND,
-    IDLING,
     KINDS,
-    OVER_REV,
-    SPEEDING,
 )
 from agent.detect.settings import DetectionSettings, Levels
 from agent.records import SEVERITIES, Event, Window

@@ -1,3 +1,4 @@
+# ruff: noqa: PLR1730 - max() of a NaN differs between numba and Python; a comparison does not
 """The kernel of harsh braking, acceleration and cornering: force, duration, speed gate, hysteresis, second source.
 
 Four machines walk the rows: braking, acceleration, cornering, and `free`, which knows only how hard the box was pushed
@@ -83,10 +84,10 @@ RULES: Final = np.dtype(
     ]
 )
 
-_rows_t = nb.typeof(np.empty(0, STATE))
-_machines_t = nb.typeof(np.empty(0, MACHINE))
-_rules_t = nb.typeof(np.empty(0, RULES))
-_found_t = nb.typeof(np.empty(0, FOUND))
+_rows_t = nb.typeof(np.empty(0, STATE))  # type: ignore[no-untyped-call]
+_machines_t = nb.typeof(np.empty(0, MACHINE))  # type: ignore[no-untyped-call]
+_rules_t = nb.typeof(np.empty(0, RULES))  # type: ignore[no-untyped-call]
+_found_t = nb.typeof(np.empty(0, FOUND))  # type: ignore[no-untyped-call]
 _f1, _f2, _i1, _i2 = nb.float64[::1], nb.float64[:, ::1], nb.int64[::1], nb.int64[:, ::1]
 
 
@@ -162,7 +163,7 @@ def judge(machines, k, rules, best, bits, now, found, n):  # type: ignore[no-unt
 
 
 @nb.njit(
-    nb.types.UniTuple(nb.int64, 2)(
+    nb.types.UniTuple(nb.int64, 2)(  # type: ignore[no-untyped-call]
         _rows_t, nb.int64, nb.int64, _rules_t, _machines_t, _f2, _i2, _f2, _i1, _f2, _found_t
     ),
     cache=True,
@@ -171,9 +172,9 @@ def judge(machines, k, rules, best, bits, now, found, n):  # type: ignore[no-unt
 def harsh(rows, first, ending, rules, machines, best, bits, ring, memory, trace, found):  # type: ignore[no-untyped-def]
     """Walk `rows` from `first`; return (next row, events written to `found`).
 
-    Stops early when `found` might overflow. `ending` 1 closes every machine after the last row. `best` [4, 6] and `bits`
-    [4, 6] hold what each group showed in a machine's event; `ring` [RING, COLUMNS]; `memory` = rows ever seen, rows
-    known without a jump, time of the last row; `trace` [n, 2] receives the leading longitudinal and lateral
+    Stops early when `found` might overflow. `ending` 1 closes every machine after the last row. `best` [4, 6] and
+    `bits` [4, 6] hold what each group showed in a machine's event; `ring` [RING, COLUMNS]; `memory` = rows ever seen,
+    rows known without a jump, time of the last row; `trace` [n, 2] receives the leading longitudinal and lateral
     acceleration of every row (m/s²).
     """
     n = 0
@@ -327,7 +328,7 @@ def harsh(rows, first, ending, rules, machines, best, bits, ring, memory, trace,
                     m.sign = sign
                     m.lead = lead
                     m.lead_bit = IMU
-                    if k == BRAKING or k == ACCELERATION:
+                    if k in (BRAKING, ACCELERATION):
                         if lead == WHEELS:
                             m.lead_bit = wheel_bit
                         elif lead == SATELLITES:

@@ -72,7 +72,7 @@ class SpeedingSettings:
     """Speeding against a limit layer where it speaks, else one fixed limit."""
 
     fixed_limit_mps: float = 120 / 3.6  # China's highest limit (implementing regulation art. 78); 0 turns it off
-    # Shares of the limit: up to 10 % draws a warning; penalty points rise at 20 % and at 50 % (China, order 163 of 2021)
+    # Shares of the limit: up to 10 % draws a warning; points rise at 20 % and at 50 % (China, order 163 of 2021)
     minor_share: float = 1.10
     moderate_share: float = 1.20
     severe_share: float = 1.50
@@ -106,7 +106,7 @@ class OverRevSettings:
 class FatigueSettings:
     """Driving too long without a rest."""
 
-    # China, implementing regulation of the Road Traffic Safety Law art. 62(7): no more than 4 h without a rest of 20 min
+    # China, implementing regulation of the Road Traffic Safety Law art. 62(7): no more than 4 h without 20 min of rest
     # (JT/T 808 parameters 0x0057 and 0x0059 carry the same two numbers).
     driving_s: float = 4 * 3600.0
     rest_s: float = 20 * 60.0

@@ -1,3 +1,4 @@
+# ruff: noqa: PLR1730 - max() of a NaN differs between numba and Python; a comparison does not
 """The kernel of what lasts: speeding, idling, over-revving, driving without a rest."""
 
 from typing import Final
@@ -56,10 +57,10 @@ LIMITS: Final = np.dtype(
 )
 RULES: Final = 4  # rows of `kept`: SPEEDING - 3 … FATIGUE - 3
 
-_rows_t = nb.typeof(np.empty(0, STATE))
-_kept_t = nb.typeof(np.empty(0, KEPT))
-_limits_t = nb.typeof(np.empty(0, LIMITS))
-_found_t = nb.typeof(np.empty(0, FOUND))
+_rows_t = nb.typeof(np.empty(0, STATE))  # type: ignore[no-untyped-call]
+_kept_t = nb.typeof(np.empty(0, KEPT))  # type: ignore[no-untyped-call]
+_limits_t = nb.typeof(np.empty(0, LIMITS))  # type: ignore[no-untyped-call]
+_found_t = nb.typeof(np.empty(0, FOUND))  # type: ignore[no-untyped-call]
 _i1, _i2 = nb.int64[::1], nb.int64[:, ::1]
 
 
@@ -149,16 +150,18 @@ def end(kept, kind, limits, counts, now, found, n):  # type: ignore[no-untyped-d
 
 
 @nb.njit(
-    nb.types.UniTuple(nb.int64, 2)(_rows_t, nb.int64, nb.int64, _limits_t, _kept_t, _i2, _i1, _found_t),
+    nb.types.UniTuple(nb.int64, 2)(  # type: ignore[no-untyped-call]
+        _rows_t, nb.int64, nb.int64, _limits_t, _kept_t, _i2, _i1, _found_t
+    ),
     cache=True,
     nogil=True,
 )
 def sustained(rows, first, ending, limits, kept, counts, memory, found):  # type: ignore[no-untyped-def]
     """Walk `rows` from `first`; return (next row, events written to `found`).
 
-    Stops early when `found` might overflow. `ending` 1 closes every rule after the last row. `counts` [4, 5] rows in which
-    each speed source spoke during a rule's event; `memory` = 1 once a row was seen, time of the last row, time of the
-    last known speed.
+    Stops early when `found` might overflow. `ending` 1 closes every rule after the last row. `counts` [4, 5]: rows in
+    which each speed source spoke during a rule's event; `memory` = 1 once a row was seen, time of the last row, time of
+    the last known speed.
     """
     n = 0
     limit = limits[0]
