@@ -1,0 +1,51 @@
+"""The uplink over MQTT: what sync talks to on a real device."""
+
+import queue
+from collections.abc import Callable
+
+from agent import messages
+from agent.link import BrokerSettings, Happening, Link
+
+
+class MqttUplink:
+    """A device's connection to its broker: subscribes to its acknowledgements, leaves `offline` as its last will."""
+
+    def __init__(self, settings: BrokerSettings, device: str) -> None:
+        self._happened: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self._wake: Callable[[], None] = lambda: None
+        self._link = Link(
+            settings,
+            device,
+            self._take,
+            filters=[messages.topic(device, "ack")],
+            will=(messages.topic(device, "status"), messages.encode_status(device, "offline")),
+            content_types={"up": messages.CONTENT_TYPE},
+            keep_session=True,
+        )
+
+    def on_happening(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from another thread, whenever `happenings` has something to give."""
+        self._wake = wake
+
+    def connect(self) -> None:
+        """Begin one attempt to connect."""
+        self._link.connect()
+
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> bool:
+        """Hand over a message; False when there is no connection."""
+        return self._link.publish(topic, payload, retain)
+
+    def happenings(self) -> list[Happening]:
+        """Return what happened since the last call, in order."""
+        found: list[Happening] = []
+        while not self._happened.empty():
+            found.append(self._happened.get())
+        return found
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._link.close()
+
+    def _take(self, happening: Happening) -> None:
+        self._happened.put(happening)
+        self._wake()

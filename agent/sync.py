@@ -1,0 +1,487 @@
+"""Sync: store and forward is one position per lane, and the receiver owns it.
+
+On every connection the device asks (a signed birth) and the receiver answers with what it holds; from there the lanes
+are sent in order, most urgent first, a few batches ahead of the acknowledgements. Only an acknowledgement moves a
+position. On any doubt the position is forgotten and asked for again. No queue, no flags: entries stay in the store.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, Protocol
+
+from agent import clock, messages
+from agent.chain import Entry
+from agent.clock import NS_PER_S
+from agent.link import Arrived, Delivered, Down, Happening, Refused, Up
+from agent.records import LANES, Health
+
+log = logging.getLogger(__name__)
+
+IDLE_NS: Final = 3600 * NS_PER_S  # with nothing to do, look again after this; every reason to act wakes us earlier
+MOST_TOLD: Final = 256  # different things said once; beyond them somebody is making them up
+
+
+class LaneSource(Protocol):
+    """What sync needs of the store."""
+
+    @property
+    def device(self) -> str:
+        """The device's name."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The device's raw Ed25519 public key."""
+
+    @property
+    def lineage(self) -> str:
+        """The life of the database; only `acknowledge` changes it."""
+
+    def heads(self) -> dict[str, int]:
+        """Return the last sequence number written, by lane."""
+
+    def positions(self) -> dict[str, int]:
+        """Return the last sequence number acknowledged, by lane."""
+
+    def pending(self, lane: str, after: int, limit_bytes: int) -> list[Entry]:
+        """Return entries beyond `after` in order, at least one if there is any, about `limit_bytes` of bodies."""
+
+    def acknowledge(self, positions: dict[str, int], hashes: dict[str, bytes]) -> None:
+        """Keep what the receiver holds of this lineage, and the chain hashes there; positions never go back.
+
+        Where the receiver is ahead or holds other entries this store is an older copy of itself, and `lineage` is
+        another one afterwards.
+        """
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with the device's key."""
+
+
+class Uplink(Protocol):
+    """A way to the receiver; `agent.mqtt.MqttUplink` on a device."""
+
+    def on_happening(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called whenever `happenings` has something to give."""
+
+    def connect(self) -> None:
+        """Begin one attempt and return at once."""
+
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> bool:
+        """Hand over a message; False when there is no connection."""
+
+    def happenings(self) -> list[Happening]:
+        """Return what happened since the last call, in order."""
+
+    def close(self) -> None:
+        """Disconnect; closing twice is legal."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """How patient sync is."""
+
+    window: int = 4  # batches under way without acknowledgement; one in flight reaches 34–88 % of a link, four 97 %
+    batch_bytes: int = 96 * 1024  # of bodies before compression, which makes 12 to 30 KiB of them
+    answer_s: float = 30.0  # wait for the receiver, from the last sign of progress: a 64 KiB batch at 17 kbit/s
+    retry_s: float = 1.0  # first wait after a loss, doubled each time …
+    retry_cap_s: float = 300.0  # … up to this
+    refused_s: float = 600.0  # wait after a refusal: only a person can cure it
+
+    def __post_init__(self) -> None:
+        """Check the numbers; raise ValueError."""
+        if self.window < 1 or self.batch_bytes < 1024:
+            raise ValueError("window must be at least 1 and batch_bytes at least 1024")
+        if not 0 < self.retry_s <= self.retry_cap_s or self.answer_s <= 0 or self.refused_s <= 0:
+            raise ValueError("waits must be positive, and retry_s not above retry_cap_s")
+
+
+Phase = Literal["stopped", "waiting", "connecting", "asking", "sending"]
+Trouble = Literal["", "offline", "silent", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """What sync is doing, for `status` and tests; `behind` counts entries that the receiver has not acknowledged."""
+
+    phase: Phase = "stopped"
+    trouble: Trouble = ""
+    reason: str = ""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    behind: int = 0
+    batches: int = 0
+    payload_bytes: int = 0
+    entries: int = 0
+    asked: int = 0
+    overdue: int = 0  # times that acknowledgements stayed away and sending began again from the position
+    ignored: int = 0  # messages that could not be used
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    lane: str
+    last_seq: int
+    entries: int
+
+
+class Sync:
+    """The position loop: `step` does all that can be done now and returns when it wants to be called again."""
+
+    def __init__(
+        self,
+        source: LaneSource,
+        uplink: Uplink,
+        settings: SyncSettings | None = None,
+        *,
+        boot: str,
+        versions: dict[str, str] | None = None,
+        capabilities: list[str] | None = None,
+        on_health: Callable[[Health], None] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._source = source
+        self._uplink = uplink
+        self._settings = settings or SyncSettings()
+        self._boot = boot
+        self._versions = versions or {}
+        self._capabilities = capabilities or []
+        self._on_health = on_health or (lambda _: None)
+        self._rng = rng or random.Random()
+        self._now_ns = 0
+        self._due_ns = 0
+        self._phase: Phase = "waiting"
+        self._attempts = 0
+        self._lost_since_ns = 0
+        self._session = ""
+        self._acked: dict[str, int] = {}
+        self._sent: dict[str, int] = {}
+        self._flights: list[_Flight] = []
+        self._held: dict[str, int] = {}  # lane -> when to try it again
+        self._told: set[str] = set()  # what was said once and need not be said again
+        self.status = SyncStatus(phase="waiting")
+
+    def step(self, now_ns: int) -> int:
+        """Do what can be done at `now_ns` (monotonic) and return when to come back at the latest."""
+        self._now_ns = now_ns
+        for happening in self._uplink.happenings():
+            self._take(happening)
+        if now_ns >= self._due_ns:
+            self._fall_due()
+        if self._phase == "sending":
+            self._fill()
+        self._show()
+        return min([self._due_ns, *self._held.values()]) if self._phase == "sending" else self._due_ns
+
+    def close(self) -> None:
+        """Say goodbye and disconnect; nothing is lost by it."""
+        self._uplink.publish(
+            messages.topic(self._source.device, "status"),
+            messages.encode_status(self._source.device, "offline"),
+            retain=True,
+        )
+        self._uplink.close()
+        self._flights = []
+        self._phase = "stopped"
+        self._show()
+
+    # what happens to us
+
+    def _take(self, happening: Happening) -> None:
+        if isinstance(happening, Arrived):
+            self._take_message(happening)
+        elif isinstance(happening, Up):
+            if self._phase == "connecting":
+                self._begin()
+        elif isinstance(happening, Down):
+            self._retry("offline", happening.reason)
+        elif isinstance(happening, Refused):
+            self._refused(happening.reason)
+        elif isinstance(happening, Delivered) and self._flights:
+            self._due_ns = self._now_ns + self._answer_ns()
+
+    def _fall_due(self) -> None:
+        if self._phase == "waiting":
+            self._phase = "connecting"
+            self._due_ns = self._now_ns + self._answer_ns()
+            self._uplink.connect()
+        elif self._phase == "connecting":
+            self._retry("offline", "no answer to the attempt to connect")
+        elif self._phase == "asking":
+            if self.status.trouble != "refused":
+                self._trouble("silent", "the broker is there, but the receiver does not answer")
+            self._ask()
+        elif self._flights:
+            self.status = replace(self.status, overdue=self.status.overdue + 1)
+            self._trouble("silent", "acknowledgements stay away")
+            self._ask()
+        else:
+            self._due_ns = self._now_ns + IDLE_NS
+
+    def _begin(self) -> None:
+        # Unlike a counter kept on disk, 64 random bits cost no write, and no two askings of a device share them.
+        self._session = f"{self._rng.getrandbits(64):016x}"
+        status = messages.encode_status(self._source.device, "online")
+        self._uplink.publish(messages.topic(self._source.device, "status"), status, retain=True)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Forget what is under way and ask the receiver what it holds."""
+        self._phase = "asking"
+        self._flights = []
+        birth = messages.Birth(
+            device=self._source.device,
+            public_key=self._source.public_key.hex(),
+            lineage=self._source.lineage,
+            session=self._session,
+            boot=self._boot,
+            t_ns=self._now_ns,
+            heads=dict(self._source.heads()),  # type: ignore[arg-type]
+            versions=self._versions,
+            capabilities=self._capabilities,
+        )
+        payload = messages.encode_birth(birth, self._source.sign(messages.birth_bytes(birth)))
+        self._uplink.publish(messages.topic(self._source.device, "birth"), payload, retain=True)
+        self.status = replace(self.status, asked=self.status.asked + 1)
+        self._due_ns = self._now_ns + max(self._answer_ns(), self._backoff_ns())
+
+    def _take_message(self, arrived: Arrived) -> None:
+        try:
+            where = messages.address(arrived.topic)
+            ack = messages.decode_ack(arrived.payload)
+            if where.device != self._source.device or where.what != "ack" or ack.device != where.device:
+                raise messages.MessageError("not our acknowledgement")
+        except messages.MessageError as e:
+            self.status = replace(self.status, ignored=self.status.ignored + 1)
+            self._once(f"ignored: {e}", logging.WARNING, f"ignored a message on {arrived.topic!r}: {e}")
+            return
+        if ack.lineage != self._source.lineage:
+            self._once(
+                f"lineage {ack.lineage}",
+                logging.INFO,
+                f"an acknowledgement is for store {ack.lineage}, this one is {self._source.lineage}: it moves nothing",
+            )
+            return
+        if ack.session != self._session or self._phase not in ("asking", "sending"):
+            return  # kept by the broker from before; the answer to our own question follows
+        if ack.state != "accepted":
+            # Stay connected: the receiver says so at once when somebody enrols the device.
+            self._trouble("refused", _STATES[ack.state].format(device=self._source.device))
+            self._phase = "asking"
+            self._flights = []
+            self._due_ns = self._now_ns + self._ns(self._settings.refused_s)
+            return
+        lineage = self._source.lineage
+        mine = self._source.positions()
+        hashes = {lane: bytes.fromhex(digest) for lane, digest in ack.hashes.items()}
+        self._source.acknowledge({**ack.lanes}, {**hashes})
+        if self._source.lineage != lineage:
+            log.warning("the store was an older copy of itself: sending what is not acknowledged under a new lineage")
+            self._begin()
+        elif self._phase == "asking":
+            self._answered(ack, mine)
+        else:
+            self._move(ack)
+
+    # positions
+
+    def _answered(self, ack: messages.Ack, mine: dict[str, int]) -> None:
+        self._phase = "sending"
+        self._held = {}
+        for lane in LANES:
+            theirs, ours = _at(ack.lanes, lane), mine.get(lane, 0)
+            if theirs < ours:
+                self._once(
+                    f"back {lane} {theirs}",
+                    logging.WARNING,
+                    f"the receiver holds lane {lane} up to {theirs}, but acknowledged {ours} before: sending again",
+                )
+            self._acked[lane] = self._sent[lane] = theirs
+        self._due_ns = self._now_ns + IDLE_NS
+        self._well()
+
+    def _move(self, ack: messages.Ack) -> None:
+        for lane in LANES:
+            theirs = _at(ack.lanes, lane)
+            if theirs > self._acked[lane]:
+                self._acked[lane] = theirs
+                self._sent[lane] = max(theirs, self._sent[lane])
+                self._held.pop(lane, None)
+                self._attempts = 0
+                self._due_ns = self._now_ns + self._answer_ns()
+        self._flights = [f for f in self._flights if f.last_seq > self._acked[f.lane]]
+        if not self._flights:
+            self._due_ns = self._now_ns + IDLE_NS
+        for lane, reason in ack.refused.items():
+            if lane in self._sent and self._sent[lane] > self._acked[lane]:
+                self._hold(lane, f"the receiver refuses lane {lane} after entry {self._acked[lane]}: {reason}")
+
+    def _hold(self, lane: str, reason: str) -> None:
+        """Leave one lane alone for a while, so that it does not block the others; say why, once."""
+        self._held[lane] = self._now_ns + self._ns(self._settings.refused_s)
+        self._sent[lane] = self._acked.get(lane, 0)
+        self._flights = [f for f in self._flights if f.lane != lane]
+        self._once(f"hold {lane} {reason}", logging.WARNING, reason, health="degraded")
+
+    def _fill(self) -> None:
+        for lane in LANES:
+            if self._held.get(lane, 0) > self._now_ns:
+                continue
+            self._held.pop(lane, None)
+            while len(self._flights) < self._settings.window and self._send(lane):
+                pass
+
+    def _send(self, lane: str) -> bool:
+        """Send the next batch of a lane; say whether there was one."""
+        after = self._sent[lane]
+        entries = _without_gaps(self._source.pending(lane, after, self._settings.batch_bytes))
+        if not entries:
+            return False
+        anchored = entries[0].seq != after + 1
+        if anchored:
+            if after != self._acked[lane]:
+                return False  # what is under way must arrive before the hole can be told
+            gone = f"entries {after + 1} to {entries[0].seq - 1} of lane {lane}"
+            self._once(gone, logging.ERROR, f"{gone} are held neither here nor by the receiver", health="degraded")
+        payload = messages.encode_batch(entries, anchored)
+        while len(payload) > messages.MAX_PAYLOAD and len(entries) > 1:
+            entries = entries[: len(entries) // 2]
+            payload = messages.encode_batch(entries, anchored)
+        if len(payload) > messages.MAX_PAYLOAD or any(len(e.body) > messages.MAX_BODY for e in entries):
+            self._hold(lane, f"an entry after {after} of lane {lane} is too large to send")
+            return False
+        if not self._uplink.publish(messages.topic(self._source.device, "up", lane), payload):
+            return False  # the connection is gone; Down follows
+        if not self._flights:
+            self._due_ns = self._now_ns + self._answer_ns()
+        self._flights.append(_Flight(lane, entries[-1].seq, len(entries)))
+        self._sent[lane] = entries[-1].seq
+        status = self.status
+        self.status = replace(
+            status,
+            batches=status.batches + 1,
+            entries=status.entries + len(entries),
+            payload_bytes=status.payload_bytes + len(payload),
+        )
+        return True
+
+    # troubles
+
+    def _retry(self, trouble: Trouble, reason: str) -> None:
+        self._trouble(trouble, reason)
+        self._phase = "waiting"
+        self._flights = []
+        self._due_ns = self._now_ns + self._backoff_ns()
+
+    def _refused(self, reason: str) -> None:
+        self._trouble("refused", reason)
+        self._uplink.close()
+        self._phase = "waiting"
+        self._flights = []
+        self._due_ns = self._now_ns + self._ns(self._settings.refused_s * self._rng.uniform(0.75, 1.25))
+
+    def _backoff_ns(self) -> int:
+        wait_s = min(self._settings.retry_cap_s, self._settings.retry_s * 2.0 ** min(self._attempts, 30))
+        self._attempts += 1
+        # Jitter of half the wait, so that a fleet does not return to a restarted broker in step.
+        return self._ns(wait_s * self._rng.uniform(0.5, 1.0))
+
+    def _trouble(self, trouble: Trouble, reason: str) -> None:
+        if not self.status.trouble:
+            self._lost_since_ns = self._now_ns
+        if self.status.trouble != trouble:
+            level = logging.ERROR if trouble == "refused" else logging.WARNING
+            log.log(level, "uplink %s: %s; entries wait in the store", trouble, reason)
+            if trouble == "refused":
+                self._health("degraded", reason)
+        self.status = replace(self.status, trouble=trouble, reason=reason)
+
+    def _well(self) -> None:
+        if self.status.trouble:
+            away_s = (self._now_ns - self._lost_since_ns) / NS_PER_S
+            log.info("uplink recovered after %.0f s", away_s)
+            if self.status.trouble == "refused":
+                self._health("ok", "the uplink works again")
+        self._attempts = 0
+        self.status = replace(self.status, trouble="", reason="")
+
+    def _once(self, key: str, level: int, text: str, health: Literal["degraded"] | None = None) -> None:
+        if key in self._told or len(self._told) >= MOST_TOLD:
+            return
+        self._told.add(key)
+        log.log(level, "%s", text)
+        if health:
+            self._health(health, text)
+
+    def _health(self, state: Literal["ok", "degraded"], detail: str) -> None:
+        self._on_health(Health(t_ns=self._now_ns, source="uplink", state=state, detail=detail))
+
+    def _show(self) -> None:
+        heads = self._source.heads()
+        acked = self._acked if self._acked else self._source.positions()
+        behind = sum(max(0, head - acked.get(lane, 0)) for lane, head in heads.items())
+        self.status = replace(self.status, phase=self._phase, acknowledged=dict(acked), behind=behind)
+
+    def _answer_ns(self) -> int:
+        return self._ns(self._settings.answer_s)
+
+    @staticmethod
+    def _ns(seconds: float) -> int:
+        return int(seconds * NS_PER_S)
+
+
+_STATES: Final = {
+    "unknown": "the receiver does not know this device; enrol it there: roadwitness receiver enrol {device}",
+    "blocked": "the receiver has blocked this device {device}",
+}
+
+
+def _at(positions: dict[messages.Lane, int], lane: str) -> int:
+    return positions.get(lane, 0)  # type: ignore[call-overload, no-any-return]
+
+
+def _without_gaps(entries: list[Entry]) -> list[Entry]:
+    """Return the entries up to the first gap in their numbers."""
+    for i in range(1, len(entries)):
+        if entries[i].seq != entries[i - 1].seq + 1:
+            return entries[:i]
+    return entries
+
+
+class SyncThread(threading.Thread):
+    """Runs a `Sync` until stopped; `wake` says that there is something new to send."""
+
+    def __init__(self, sync: Sync, uplink: Uplink) -> None:
+        super().__init__(name="sync", daemon=True)
+        self._sync = sync
+        self._woken = threading.Event()
+        self._stopping = False
+        uplink.on_happening(self.wake)
+
+    @property
+    def status(self) -> SyncStatus:
+        """What sync is doing."""
+        return self._sync.status
+
+    def wake(self) -> None:
+        """Look at once for something to do."""
+        self._woken.set()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Stop and disconnect; return when it is done or after `timeout_s`."""
+        self._stopping = True
+        self._woken.set()
+        if self.is_alive():
+            self.join(timeout_s)
+
+    def run(self) -> None:
+        """Step until stopped."""
+        try:
+            while not self._stopping:
+                self._woken.clear()
+                now_ns = clock.monotonic_ns()
+                due_ns = self._sync.step(now_ns)
+                if not self._stopping:
+                    clock.wait(self._woken, max(0.0, (due_ns - now_ns) / NS_PER_S))
+        finally:
+            self._sync.close()
