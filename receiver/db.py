@@ -1,0 +1,360 @@
+"""The receiver's database: SQLite by default, PostgreSQL by its URL; one schema, plain SQLAlchemy Core.
+
+`entry` holds every lane entry as the device signed it and is the truth; the other tables are projections of it, made
+in the same transaction, so that pages need not decode bodies. Times of records are monotonic ns of one boot; UTC is
+what the best clock record of that boot says, also backwards: `utc_ns` computes it when it is read.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Executable,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.sql import ColumnElement, FromClause
+
+from agent.errors import ConfigError, StoreError
+
+SCHEMA: Final = 1
+DEFAULT_URL: Final = "sqlite:///roadwitness.db"
+
+metadata = MetaData()
+
+# SQLite numbers rows only in a column of type INTEGER.
+_ID = BigInteger().with_variant(Integer(), "sqlite")
+_NAME = String(64)
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+device = Table(
+    "device",
+    metadata,
+    Column("id", _NAME, primary_key=True),
+    Column("public_key", String(64), nullable=False),
+    Column("enrolled_utc_ns", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # accepted, blocked
+    Column("greeted", Boolean, nullable=False),  # told so since it was enrolled
+    Column("lineage", String(12), nullable=False),  # of the last birth; empty before the first
+    Column("session", _NAME, nullable=False),  # of the last birth
+    Column("birth", LargeBinary),  # the last birth as it was signed
+    Column("birth_utc_ns", BigInteger),
+)
+
+pending_device = Table(
+    "pending_device",
+    metadata,
+    Column("id", _NAME, primary_key=True),
+    Column("public_key", String(64), nullable=False),
+    Column("birth", LargeBinary, nullable=False),
+    Column("first_utc_ns", BigInteger, nullable=False),
+    Column("last_utc_ns", BigInteger, nullable=False, index=True),
+)
+
+lane_state = Table(
+    "lane_state",
+    metadata,
+    Column("device", _NAME),
+    Column("lineage", String(12)),
+    Column("lane", String(16)),
+    Column("seq", BigInteger, nullable=False),  # highest contiguous sequence number stored
+    Column("hash", LargeBinary, nullable=False),  # of that entry; 32 zero bytes before the first
+    PrimaryKeyConstraint("device", "lineage", "lane"),
+)
+
+
+def _identity() -> list[Any]:
+    return [
+        Column("device", _NAME, nullable=False),
+        Column("lineage", String(12), nullable=False),
+        Column("lane", String(16), nullable=False),
+        Column("seq", BigInteger, nullable=False),
+    ]
+
+
+entry = Table(
+    "entry",
+    metadata,
+    *_identity(),
+    Column("boot", _NAME, nullable=False),
+    Column("t_ns", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    # '' or why it has no projection: unknown_kind, invalid_body; unlinked: stands after a hole in the chain
+    Column("flag", String(16), nullable=False),
+    Column("received_utc_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device", "lineage", "lane", "seq"),
+)
+
+# Batches that came before the one they follow: another process holds it, or it was reordered on the way.
+parked = Table(
+    "parked",
+    metadata,
+    Column("device", _NAME),
+    Column("lineage", String(12)),
+    Column("lane", String(16)),
+    Column("first_seq", BigInteger),
+    Column("payload", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("device", "lineage", "lane", "first_seq"),
+)
+
+# Entries that neither the device nor the receiver holds: the receiver lost them after it had acknowledged them.
+hole = Table(
+    "hole",
+    metadata,
+    Column("device", _NAME),
+    Column("lineage", String(12)),
+    Column("lane", String(16)),
+    Column("first_seq", BigInteger),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("noted_utc_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device", "lineage", "lane", "first_seq"),
+)
+
+boot_clock = Table(
+    "boot_clock",
+    metadata,
+    Column("device", _NAME),
+    Column("boot", _NAME),
+    Column("offset_ns", BigInteger, nullable=False),  # utc_ns = t_ns + offset_ns
+    Column("quality", String(16), nullable=False),
+    Column("uncertainty_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device", "boot"),
+)
+
+
+def _projection(name: str, *columns: Any) -> Table:
+    """Make a table with one row per entry of a kind; `t_ns` is the time by which lists are ordered."""
+    return Table(
+        name,
+        metadata,
+        Column("id", _ID, primary_key=True, autoincrement=True),
+        *_identity(),
+        Column("boot", _NAME, nullable=False),
+        Column("t_ns", BigInteger, nullable=False),
+        Column("received_utc_ns", BigInteger, nullable=False),
+        *columns,
+        UniqueConstraint("device", "lineage", "lane", "seq", name=f"{name}_entry"),
+        Index(f"{name}_time", "device", "boot", "t_ns"),
+        Index(f"{name}_received", "received_utc_ns"),
+    )
+
+
+trip = _projection(
+    "trip",  # t_ns is the start
+    Column("end_ns", BigInteger, nullable=False),
+    Column("start_latitude", Float(53)),
+    Column("start_longitude", Float(53)),
+    Column("end_latitude", Float(53)),
+    Column("end_longitude", Float(53)),
+    Column("distance_m", Float(53), nullable=False),
+    Column("moving_s", Float(53), nullable=False),
+    Column("idle_s", Float(53), nullable=False),
+    Column("stops", BigInteger, nullable=False),
+    Column("max_speed_mps", Float(53), nullable=False),
+    Column("night_s", Float(53), nullable=False),
+    Column("events", BigInteger, nullable=False),  # confirmed ones, by the trip's own count
+)
+
+harsh_event = _projection(
+    "event",
+    Column("trip_t_ns", BigInteger),  # with device and boot: the trip's t_ns
+    Column("kind", String(32), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("confirmed", Boolean, nullable=False),
+    Column("duration_ns", BigInteger, nullable=False),
+    Column("peak", Float(53), nullable=False),
+    Column("unit", String(16), nullable=False),
+    Column("speed_before_mps", Float(53)),
+    Column("rule", String(64), nullable=False),
+    Column("latitude", Float(53)),
+    Column("longitude", Float(53)),
+)
+Index("event_trip", harsh_event.c.device, harsh_event.c.boot, harsh_event.c.trip_t_ns)
+
+track = _projection(
+    "track",  # t_ns is the first point
+    Column("trip_t_ns", BigInteger, nullable=False),
+    Column("points", BigInteger, nullable=False),
+    Column("error_m", Float(53), nullable=False),
+)
+Index("track_trip", track.c.device, track.c.boot, track.c.trip_t_ns)
+
+curve = _projection(
+    "curve",  # t_ns is the first second
+    Column("trip_t_ns", BigInteger, nullable=False),
+    Column("step_ms", BigInteger, nullable=False),
+)
+Index("curve_trip", curve.c.device, curve.c.boot, curve.c.trip_t_ns)
+
+mount = _projection(
+    "mount",
+    Column("gravity_x", Float(53), nullable=False),
+    Column("gravity_y", Float(53), nullable=False),
+    Column("gravity_z", Float(53), nullable=False),
+    Column("forward_x", Float(53), nullable=False),
+    Column("forward_y", Float(53), nullable=False),
+    Column("forward_z", Float(53), nullable=False),
+    Column("confidence", Float(53), nullable=False),
+)
+
+health = _projection(
+    "health",
+    Column("source", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+live = Table(
+    "live",
+    metadata,
+    Column("device", _NAME, primary_key=True),
+    Column("online", Boolean, nullable=False),
+    Column("since_utc_ns", BigInteger, nullable=False),  # of `online`
+    Column("seen_utc_ns", BigInteger, nullable=False),  # last message of any sort
+    Column("position_boot", _NAME),  # newest known position: its boot and time …
+    Column("position_t_ns", BigInteger),
+    Column("latitude", Float(53)),
+    Column("longitude", Float(53)),
+    Column("speed_mps", Float(53)),  # … and the speed there, where known
+)
+
+refused = Table(
+    "refused",
+    metadata,
+    Column("device", _NAME),  # empty for devices that are not enrolled, so that strangers cannot fill the table
+    Column("reason", String(64)),
+    Column("count", BigInteger, nullable=False),
+    Column("last_utc_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device", "reason"),
+)
+
+
+def open_database(url: str = DEFAULT_URL) -> Engine:
+    """Open the database at `url`, making the schema when it is new.
+
+    Raise ConfigError for a URL that cannot be used and StoreError for a database that cannot be opened or is newer.
+    """
+    parsed = _parse(url)
+    shown = parsed.render_as_string(hide_password=True)
+    try:
+        engine = _engine(parsed)
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7237)")  # two processes may start at once
+            metadata.create_all(connection)
+            found = connection.execute(select(schema_version.c.version)).scalar()
+            if found is None:
+                connection.execute(insert(schema_version).values(version=SCHEMA))
+    except SQLAlchemyError as e:
+        cause = str(getattr(e, "orig", None) or e).strip().splitlines()[0]
+        raise StoreError(f"database {shown}: cannot be opened: {cause}; check the address and that it runs") from e
+    if found not in (None, SCHEMA):
+        engine.dispose()
+        raise StoreError(
+            f"database {shown}: has schema {found}, this version knows {SCHEMA}; install the newer version"
+        )
+    return engine
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError) as e:
+        raise ConfigError(
+            f"database {url!r}: not a database URL; write sqlite:///FILE or postgresql+psycopg://…"
+        ) from e
+    if backend not in ("sqlite", "postgresql"):
+        raise ConfigError(f"database {url!r}: only sqlite and postgresql+psycopg are supported")
+    if backend == "sqlite" and parsed.database:
+        folder = Path(parsed.database).parent
+        if not folder.is_dir():
+            raise ConfigError(f"database {url!r}: folder {folder} does not exist; create it first")
+    return parsed
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": 30.0})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        # Transactions are begun by us, as writers (below): sqlite3's own way begins them late and upgrades them,
+        # which fails at once when another process writes, whatever the time-out.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")  # what is acknowledged must survive a power cut
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def reading(engine: Engine) -> Connection:
+    """Open a connection whose transactions only read: on SQLite they neither wait for a writer nor block one."""
+    return engine.connect().execution_options(reading=True)
+
+
+def utc_ns(table: FromClause, column: str = "t_ns") -> ColumnElement[int]:
+    """Return the UTC of a projection's time column, NULL while its boot's clock is unknown; needs `with_clock`."""
+    return (table.c[column] + boot_clock.c.offset_ns).label("utc_ns")
+
+
+def with_clock(table: FromClause) -> FromClause:
+    """Join a projection with the clocks of its boots."""
+    same_boot = (boot_clock.c.device == table.c.device) & (boot_clock.c.boot == table.c.boot)
+    return table.outerjoin(boot_clock, same_boot)
+
+
+def body_of(connection: Connection, row: Any) -> bytes:
+    """Return the signed JSON body behind a row of a projection."""
+    found = connection.execute(
+        select(entry.c.body).where(
+            entry.c.device == row.device,
+            entry.c.lineage == row.lineage,
+            entry.c.lane == row.lane,
+            entry.c.seq == row.seq,
+        )
+    )
+    return bytes(found.scalar_one())
+
+
+def upsert(
+    connection: Connection, table: Table, row: dict[str, Any], key: Sequence[str], update: dict[str, Any] | None = None
+) -> Executable:
+    """Build an insert that, where the key exists, sets `update`, or the whole row when that is None."""
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    changed = {name: value for name, value in row.items() if name not in key} if update is None else update
+    statement = make(table).values(**row)
+    if not changed:
+        return statement.on_conflict_do_nothing(index_elements=list(key))
+    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)

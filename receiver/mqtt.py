@@ -1,0 +1,162 @@
+"""Reception: one connection to the broker, one thread that commits what came and then acknowledges it.
+
+A message's PUBACK is sent after its transaction, so a broker that still holds it sends it again to whoever is left
+when this process dies. While the database is away nothing is taken, nothing is acknowledged and nothing is lost.
+"""
+
+import logging
+import queue
+import random
+import secrets
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from agent import clock, messages
+from agent.clock import NS_PER_S
+from agent.link import Arrived, BrokerSettings, Delivered, Down, Happening, Link, Refused, Up
+from receiver.ingest import Ingest, Outgoing
+
+log = logging.getLogger(__name__)
+
+GREET_S: Final = 2.0  # how soon a device learns that it was enrolled
+RETRY_S: Final = 1.0
+RETRY_CAP_S: Final = 30.0
+REFUSED_S: Final = 60.0
+# Beyond the receive window of MQTT 5 a broker holds messages back; 3.1.1 has none, so there is a bound here.
+MOST_WAITING: Final = 1000
+ATTEMPTS: Final = 3  # for a message that the database refuses although it works
+
+
+class Reception(threading.Thread):
+    """Receives until stopped; `on_end` is called when the thread ends, for whatever reason."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: BrokerSettings,
+        group: str = "roadwitness",
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(name="ingest", daemon=True)
+        self.ingest = Ingest(engine)
+        self.connected = threading.Event()
+        self.overrun = 0  # messages dropped because too many waited; their devices send them again
+        self._happened: queue.Queue[Happening | None] = queue.Queue()
+        self._stopping = threading.Event()
+        self._on_end = on_end or (lambda: None)
+        self._rng = random.Random()
+        self._failures = 0
+        self._connect_due_ns: int | None = 0
+        self._greet_due_ns = 0
+        self._trouble = ""
+        self._link = Link(
+            settings,
+            f"rw-receiver-{secrets.token_hex(4)}",
+            self._take,
+            filters=[messages.BIRTH_FILTER, messages.STATUS_FILTER],
+            shared_filters=[messages.UP_FILTER],
+            group=group,
+            manual_ack=True,
+        )
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Finish the message at hand, disconnect, and end."""
+        self._stopping.set()
+        self._happened.put(None)
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(timeout_s)
+
+    def run(self) -> None:
+        """Receive until stopped."""
+        try:
+            while not self._stopping.is_set():
+                self._fall_due()
+                try:
+                    happening = self._happened.get(timeout=self._patience_s())
+                except queue.Empty:
+                    continue
+                if isinstance(happening, Arrived):
+                    self._store(happening)
+                elif happening is not None:
+                    self._note(happening)
+        finally:
+            self._link.close()
+            self.connected.clear()
+            self._on_end()
+
+    def _take(self, happening: Happening) -> None:
+        if isinstance(happening, Arrived) and self._happened.qsize() >= MOST_WAITING:
+            self.overrun += 1
+        elif not isinstance(happening, Delivered):
+            self._happened.put(happening)
+
+    def _patience_s(self) -> float:
+        due_ns = self._greet_due_ns if self._connect_due_ns is None else min(self._greet_due_ns, self._connect_due_ns)
+        return max(0.0, (due_ns - clock.monotonic_ns()) / NS_PER_S)
+
+    def _fall_due(self) -> None:
+        now_ns = clock.monotonic_ns()
+        if self._connect_due_ns is not None and now_ns >= self._connect_due_ns:
+            self._connect_due_ns = None
+            self._link.connect()
+        if now_ns >= self._greet_due_ns:
+            self._greet_due_ns = now_ns + int(GREET_S * NS_PER_S)
+            if self.connected.is_set():
+                try:
+                    self._publish(self.ingest.greet())
+                except DBAPIError as e:
+                    self._say("database", f"cannot be read: {_cause(e)}")
+
+    def _note(self, happening: Happening) -> None:
+        if isinstance(happening, Up):
+            self._say("", f"receiving from broker {self._link.name} (MQTT {happening.version})")
+            self._failures = 0
+            self.connected.set()
+        elif isinstance(happening, Down | Refused):
+            self.connected.clear()
+            self._say("refused" if isinstance(happening, Refused) else "offline", happening.reason)
+            base_s = REFUSED_S if isinstance(happening, Refused) else RETRY_S * 2.0 ** min(self._failures, 10)
+            wait_s = min(base_s, REFUSED_S if isinstance(happening, Refused) else RETRY_CAP_S)
+            self._failures += 1
+            self._connect_due_ns = clock.monotonic_ns() + int(wait_s * self._rng.uniform(0.5, 1.0) * NS_PER_S)
+
+    def _store(self, arrived: Arrived) -> None:
+        """Commit one message, publish its acknowledgements, and let the broker forget it; wait for the database."""
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                outgoing = self.ingest.take(arrived.topic, arrived.payload, clock.wall_ns())
+            except (OperationalError, InterfaceError) as e:
+                self._say("database", f"not working, nothing is acknowledged: {_cause(e)}")
+                clock.wait(self._stopping, min(RETRY_CAP_S, 0.1 * 2.0 ** min(failures, 10)))
+                failures += 1
+            except DBAPIError:
+                failures += 1
+                if failures >= ATTEMPTS:
+                    log.exception("the database refuses a message on %s; it is not stored", arrived.topic)
+                    self._link.acknowledge(arrived)
+                    return
+            else:
+                if self._trouble == "database":
+                    self._say("", "the database works again")
+                self._publish(outgoing)
+                self._link.acknowledge(arrived)
+                return
+
+    def _publish(self, outgoing: list[Outgoing]) -> None:
+        for topic, payload in outgoing:
+            self._link.publish(topic, payload, retain=True)
+
+    def _say(self, trouble: str, text: str) -> None:
+        """Log a change of state; a steady state is silence."""
+        if trouble != self._trouble or not trouble:
+            log.log(logging.WARNING if trouble else logging.INFO, "%s", text)
+        self._trouble = trouble
+
+
+def _cause(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0]
