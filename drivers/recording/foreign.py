@@ -75,8 +75,12 @@ class _Lines(io.TextIOBase):
 
 
 def _asc_start(head: str) -> float | None:
-    found = re.search(r"^(?:date|begin\s+triggerblock)\s+\w{3}\s+(.+?)\s*$", head, re.IGNORECASE | re.MULTILINE)
-    if not found:
+    """Return the time of t = 0 in seconds: the trigger block's, else the file's; None when no such line can be read."""
+    lines = (
+        re.search(rf"^{word}\s+\w{{3}}\s+(.+?)\s*$", head, re.I | re.M) for word in (r"begin\s+triggerblock", "date")
+    )
+    found = next((line for line in lines if line), None)
+    if found is None:
         return None
     for form in ("%b %d %I:%M:%S.%f %p %Y", "%b %d %I:%M:%S %p %Y", "%b %d %H:%M:%S.%f %Y", "%b %d %H:%M:%S %Y"):
         try:

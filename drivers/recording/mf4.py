@@ -7,6 +7,7 @@ time and the groups are merged by time.
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,12 +49,15 @@ class Mf4(RecordingBase):
     def _open(self) -> None:
         try:
             from asammdf import MDF
+            from asammdf.blocks.mdf_v4 import MDF4
             from asammdf.blocks.utils import MdfException
         except ImportError as error:
             raise RecordingError(
                 f"{self.path}: reading MF4 needs asammdf: pip install 'roadwitness[formats]'"
             ) from error
         self._damage = (*_DAMAGE, MdfException)
+        # asammdf 8.8 closes in __del__ what a damaged file never let it open, and would print a traceback
+        setattr(MDF4, "__del__", _close_quietly)  # noqa: B010
         try:
             self._mdf = MDF(self.path)
         except self._damage as error:
@@ -171,6 +175,11 @@ def _data(payload: npt.NDArray[Any] | None, n: int, lengths: npt.NDArray[np.int6
     np.minimum(lengths, min(have, width), out=lengths)
     data[np.arange(width)[None, :] >= lengths[:, None]] = 0
     return data
+
+
+def _close_quietly(mdf: Any) -> None:
+    with suppress(*_DAMAGE):
+        mdf.close()
 
 
 def _why(error: BaseException) -> str:

@@ -150,41 +150,43 @@ class SampleCsv(RecordingBase):
             np.zeros(kernel.MOST_UNKNOWN + 1, np.int64),
         )
         text = np.empty(CHUNK + kernel.LONGEST + 1, np.uint8)
-        skip_header(source, self._header_bytes)
-        carried, last = 0, False
-        while not last:
-            chunk = source.read(CHUNK)
-            last = not chunk
-            stop = carried + len(chunk)
-            text[carried:stop] = np.frombuffer(chunk, np.uint8)
-            text[stop] = ord("\n")
-            at, full = 0, True
-            while full:
-                out = np.empty(CAPACITY, BLOCK)
-                arguments: tuple[Any, ...] = (
-                    text,
-                    at,
-                    stop,
-                    last,
-                    self._separator,
-                    columns,
-                    state,
-                    *table,
-                    *strange,
-                    out,
-                )
-                at = int(kernel.parse(*arguments))
-                n = int(state[kernel.SAMPLES])
-                full = n == CAPACITY
-                if count:
-                    self.counts.samples += n
-                    self.counts.bad_lines = int(state[kernel.BAD])
-                    self.counts.out_of_range = int(state[kernel.OUTSIDE])
-                if n:
-                    yield out[:n]
-            carried = stop - at
-            text[:carried] = text[at:stop].copy()
-        source.close()
+        try:
+            skip_header(source, self._header_bytes)
+            carried, last = 0, False
+            while not last:
+                chunk = source.read(CHUNK)
+                last = not chunk
+                stop = carried + len(chunk)
+                text[carried:stop] = np.frombuffer(chunk, np.uint8)
+                text[stop] = ord("\n")
+                at, full = 0, True
+                while full:
+                    out = np.empty(CAPACITY, BLOCK)
+                    arguments: tuple[Any, ...] = (
+                        text,
+                        at,
+                        stop,
+                        last,
+                        self._separator,
+                        columns,
+                        state,
+                        *table,
+                        *strange,
+                        out,
+                    )
+                    at = int(kernel.parse(*arguments))
+                    n = int(state[kernel.SAMPLES])
+                    full = n == CAPACITY
+                    if count:
+                        self.counts.samples += n
+                        self.counts.bad_lines = int(state[kernel.BAD])
+                        self.counts.out_of_range = int(state[kernel.OUTSIDE])
+                    if n:
+                        yield out[:n]
+                carried = stop - at
+                text[:carried] = text[at:stop].copy()
+        finally:  # also when the reading is given up half-way
+            source.close()
         if count:
             self._tell(state, *strange)
 
