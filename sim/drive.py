@@ -20,7 +20,7 @@ from sim.encode import NS_PER_S, encode, take
 from sim.roads import Floats, build_road
 from sim.scenario import Scenario, scenario, write_script
 from sim.script import Script
-from sim.sensors import Box, Fault, Shock, gnss, imu, random_mount
+from sim.sensors import Box, Fault, Shock, gnss, imu, mounts, random_mount
 from sim.vehicle import DT, GRAVITY, Car, Motion, simulate_motion
 
 BUS: Final = "can0"
@@ -38,7 +38,7 @@ class Drive:
     motion: Motion
     latitude: Floats
     longitude: Floats
-    mount: Floats  # vehicle axes to box axes, at the start
+    mounts: tuple[tuple[float, Floats], ...]  # from when (s) the box sits how: vehicle axes to box axes
     faults: tuple[Fault, ...]
     shocks: tuple[Shock, ...]
     notes: tuple[tuple[float, str], ...]
@@ -87,10 +87,8 @@ class Drive:
             "frames_by_id": {f"{i:03X}": int(rate[i]) for i in ids.tolist()},
             "distance_m": round(float(self.motion.distance[-1]), 1),
             "max_speed_mps": round(float(self.motion.speed.max()), 2),
-            "mount": {
-                "gravity": [round(float(x), 4) for x in self.mount[:, 2]],
-                "forward": [round(float(x), 4) for x in self.mount[:, 0]],
-            },
+            "mount": _axes(self.mounts[0][1]),
+            "mounts": [{"from_t_s": t(since), **_axes(mount)} for since, mount in self.mounts],
             "trips": [
                 {"start_t_s": t(a), "end_t_s": t(b), "distance_m": self._distance(a, b)}
                 for a, b in truth.trips(self.motion)
@@ -146,7 +144,8 @@ def simulate(name: str, seed: int, minutes: float | None = None) -> Drive:
     ambient = float(np.round(rng.uniform(-5.0, 33.0)))
     utc_start_s = _start(what, rng)
     latitude, longitude = track(motion, rng)
-    sent = imu(motion, box, shocks, faults, ambient, rng)
+    held = mounts(box, faults, rng)
+    sent = imu(motion, box, held, shocks, faults, ambient, rng)
     sent += gnss(motion, box, faults, latitude, longitude, utc_start_s, rng)
     if units.talks:
         sent += control_units(motion, units, faults, ambient, rng)
@@ -160,7 +159,7 @@ def simulate(name: str, seed: int, minutes: float | None = None) -> Drive:
         motion=motion,
         latitude=latitude,
         longitude=longitude,
-        mount=box.mount,
+        mounts=tuple(held),
         faults=tuple(faults),
         shocks=tuple(shocks),
         notes=notes,
@@ -189,6 +188,14 @@ def track(motion: Motion, rng: np.random.Generator) -> tuple[Floats, Floats]:
     prime = a / np.sqrt(1 - e2 * np.sin(rad) ** 2)
     steps = np.degrees(np.diff(east, prepend=0.0) / (prime * np.cos(rad)))
     return latitude, lon0 + np.cumsum(steps)
+
+
+def _axes(mount: Floats) -> dict[str, list[float]]:
+    """Say the box axes of what the accelerometer reads at rest (up) and of forward."""
+    return {
+        "gravity": [round(float(x), 4) for x in mount[:, 2]],
+        "forward": [round(float(x), 4) for x in mount[:, 0]],
+    }
 
 
 def _some_car(rng: np.random.Generator) -> Car:

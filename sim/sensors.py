@@ -143,8 +143,32 @@ def specific_force(motion: Motion, shocks: list[Shock], lever_m: tuple[float, fl
     return force, turn
 
 
+def mounts(box: Box, faults: list[Fault], rng: np.random.Generator) -> list[tuple[float, Floats]]:
+    """Return from when (s) the box sits how: the mount of the start, then one after each time that it was moved."""
+    held = [(0.0, box.mount)]
+    for fault in faults:
+        if fault.kind == "box_moved":
+            # about a level axis, so that gravity turns too
+            bearing = float(rng.uniform(0.0, 2 * np.pi))
+            axis = np.array([np.cos(bearing), np.sin(bearing), 0.0])
+            held.append((fault.end_s, held[-1][1] @ rotation(axis, fault.size)))
+    return held
+
+
+def turn_axis(turn: Floats) -> Floats:
+    """Return the unit axis of a rotation matrix that is neither none nor half a turn."""
+    axis = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+    return np.asarray(axis / np.linalg.norm(axis))
+
+
 def imu(
-    motion: Motion, box: Box, shocks: list[Shock], faults: list[Fault], ambient: float, rng: np.random.Generator
+    motion: Motion,
+    box: Box,
+    mounts: list[tuple[float, Floats]],
+    shocks: list[Shock],
+    faults: list[Fault],
+    ambient: float,
+    rng: np.random.Generator,
 ) -> list[Messages]:
     """Say what the box's accelerometer and gyroscope report, box axes, gravity included."""
     force, turn = specific_force(motion, shocks, box.lever_m)
@@ -162,22 +186,19 @@ def imu(
     felt[:2] += 0.2 * rng.standard_normal((2, n)) * np.abs(at(_mean(np.abs(motion.heave), 0.5), t))
 
     temperature = ambient + 22.0 * (1.0 - np.exp(-t / 900.0))
-    mount = box.mount
+    accel = mounts[0][1] @ felt
+    gyro = mounts[0][1] @ turned
     moved = [f for f in faults if f.kind == "box_moved"]
-    accel = mount @ felt
-    gyro = mount @ turned
-    for fault in moved:
-        axis = rotation(np.array([0.0, 0.0, 1.0]), float(rng.uniform(0, 360))) @ np.array([1.0, 0.0, 0.0])
+    for fault, (_, old), (_, new) in zip(moved, mounts, mounts[1:], strict=False):
         after = t >= fault.end_s
-        new_mount = mount @ rotation(axis, fault.size)
-        accel[:, after] = new_mount @ felt[:, after]
-        gyro[:, after] = new_mount @ turned[:, after]
+        accel[:, after] = new @ felt[:, after]
+        gyro[:, after] = new @ turned[:, after]
         during = (t >= fault.start_s) & ~after  # a hand turns it
         share = (t[during] - fault.start_s) / (fault.end_s - fault.start_s)
-        accel[:, during] = (1 - share) * accel[:, during] + share * (new_mount @ felt[:, during])
+        accel[:, during] = (1 - share) * (old @ felt[:, during]) + share * (new @ felt[:, during])
         accel[:, during] += 2.0 * rng.standard_normal((3, int(during.sum())))
-        gyro[:, during] += (mount @ axis)[:, None] * fault.size / (fault.end_s - fault.start_s)
-        mount = new_mount
+        # the box turns by `size` about an axis fixed to the car, which the old mount shows in box axes
+        gyro[:, during] += (old @ turn_axis(old.T @ new))[:, None] * fault.size / (fault.end_s - fault.start_s)
     accel += np.array(box.accel_bias)[:, None] + box.accel_drift * (temperature - 25.0)
     accel += box.accel_noise * rng.standard_normal((3, n))
     gyro += np.array(box.gyro_bias)[:, None] + 0.01 * (temperature - 25.0)

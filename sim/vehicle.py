@@ -112,7 +112,7 @@ class Motion:
     @property
     def t(self) -> Floats:
         """Return the times in seconds."""
-        return np.arange(len(self.speed)) * DT
+        return np.arange(len(self.speed), dtype=np.float64) * DT
 
     @property
     def lateral(self) -> Floats:

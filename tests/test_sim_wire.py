@@ -21,7 +21,7 @@ from sim.cli import app
 from sim.drive import Drive, dbc_path, simulate
 from sim.encode import LINE_MAX, candump_lines, candump_text, encode, payloads
 from sim.record import write_drive
-from sim.sensors import Fault, Messages
+from sim.sensors import Box, Fault, Messages, imu, mounts, random_mount
 
 DATABASE = load_dbc(dbc_path())
 ORACLE = cantools.database.load_file(dbc_path())
@@ -138,9 +138,28 @@ def test_the_box_at_rest_reads_gravity_along_its_mount() -> None:
     still = drive.motion.speed[np.minimum((drive.frames.t / 5e6).astype(int), len(drive.motion.speed) - 1)] == 0.0
     rows = drive.frames.data[(drive.frames.id == 0x610) & still]
     mean = np.mean([[ORACLE.decode_message("IMU_ACCEL", bytes(r[:6]))[a] for a in "XYZ"] for r in rows[:2000]], axis=0)
-    angle = np.degrees(np.arccos(mean @ drive.mount[:, 2] / np.linalg.norm(mean)))
+    angle = np.degrees(np.arccos(mean @ drive.mounts[0][1][:, 2] / np.linalg.norm(mean)))
     assert angle < 5.0  # bias of 0.1 m/s² and a crossfall of 2 % are the rest
     assert np.linalg.norm(mean) == pytest.approx(9.81, abs=0.5)
+
+
+def test_a_box_that_is_moved_turns_by_the_angle_and_stays_so() -> None:
+    rng = np.random.default_rng(2)
+    box = Box(mount=random_mount(rng))
+    faults = [Fault("box_moved", 10.0, 11.0, 30.0), Fault("gnss_gap", 12.0, 13.0), Fault("box_moved", 40.0, 42.0, 20.0)]
+    held = mounts(box, faults, rng)
+    assert [since for since, _ in held] == [0.0, 11.0, 42.0]
+    for (_, old), (_, new), degrees in zip(held, held[1:], (30.0, 20.0), strict=False):
+        assert np.degrees(np.arccos(old[:, 2] @ new[:, 2])) == pytest.approx(degrees)
+    motion = simulate("night", 1, 1.0).motion
+    accel, gyro = imu(motion, box, held, [], faults, 20.0, rng)
+    read = np.stack([accel.signals[axis] for axis in "XYZ"])
+    rest = read[:, accel.t < 5.0].mean(axis=1)
+    assert np.degrees(np.arccos(rest @ held[0][1][:, 2] / np.linalg.norm(rest))) < 4.0
+    # integrating the gyroscope while the hand turns the box gives the angle
+    during = (gyro.t > 10.0) & (gyro.t < 11.0)
+    turned = np.linalg.norm(np.stack([gyro.signals[axis][during] for axis in "XYZ"]).sum(axis=1) / 100.0)
+    assert turned == pytest.approx(30.0, abs=3.0)
 
 
 def test_fixes_lie_near_the_true_track_and_gaps_say_nothing() -> None:
