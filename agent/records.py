@@ -62,6 +62,8 @@ class Event(Record, frozen=True, kw_only=True):
     window: Window | None = None
     trip_t_ns: int | None = None  # start of the trip that it belongs to
     limit_mps: float | None = None  # speeding: the limit that applied
+    # from which it is minor, moderate, severe, in `unit`, as applied to this vehicle: what a person needs to judge it
+    levels: tuple[float, float, float] | None = None
 
 
 class Quality(Record, frozen=True, kw_only=True):

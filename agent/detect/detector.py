@@ -15,8 +15,11 @@ from agent.detect.found import (
     BRAKING,
     CORNERING,
     EVIDENCE_NAMES,
+    FATIGUE,
     FOUND,
+    IDLING,
     KINDS,
+    SPEEDING,
 )
 from agent.detect.settings import DetectionSettings, Levels
 from agent.records import SEVERITIES, Event, Window
@@ -25,6 +28,17 @@ from agent.state import STATE, STEP_NS, State
 VERSION: Final = 1  # of every rule below; raised when a rule changes what it finds
 HISTORY_NS: Final = 90 * NS_PER_S  # longest harsh event, its windows, and the time until it is judged
 WINDOW_LIMIT_NS: Final = 40 * NS_PER_S
+# columns of the rules or limits that hold each kind's levels
+_HARSH: Final = ("minor", "moderate", "severe")
+LEVELS: Final = (
+    _HARSH,
+    _HARSH,
+    _HARSH,
+    ("speed_minor", "speed_moderate", "speed_severe"),
+    ("idle_minor", "idle_moderate", "idle_severe"),
+    ("rpm", "rpm_moderate", "rpm_severe"),
+    ("drive", "repeat", "repeat"),
+)
 UNITS: Final = ("m/s2", "m/s2", "m/s2", "m/s", "s", "rpm", "s")
 CAPACITY: Final = 256
 
@@ -145,7 +159,21 @@ class Detector:
             longitude=_known(one["longitude"], 7),
             window=window,
             limit_mps=_known(one["limit"], 3),
+            levels=self._levels(kind, float(one["limit"])),
         )
+
+    def _levels(self, kind: int, limit_mps: float) -> tuple[float, float, float]:
+        """Return from where an event of a kind is minor, moderate, severe, in its unit, as these settings have it."""
+        one = self._rules[kind] if kind <= CORNERING else self._limits[0]
+        minor, moderate, severe = (float(one[name]) for name in LEVELS[kind])
+        if kind == SPEEDING:
+            minor, moderate, severe = minor * limit_mps, moderate * limit_mps, severe * limit_mps
+        elif kind == IDLING:
+            minor, moderate, severe = minor / NS_PER_S, moderate / NS_PER_S, severe / NS_PER_S
+        elif kind == FATIGUE:  # the drive, then one level for each further hour
+            first, further = minor / NS_PER_S, severe / NS_PER_S
+            minor, moderate, severe = first, first + further, first + 2 * further
+        return round(minor, 3), round(moderate, 3), round(severe, 3)
 
     def _window(self, start: int, end: int) -> Window:
         begin = start - self._window_ns
