@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from math import isnan
 from multiprocessing import get_context
 from statistics import median
 
@@ -101,7 +102,7 @@ def _sum(scores: Iterable[Score]) -> Score:
 
 
 def _share(value: float) -> str:
-    return f"{value:6.3f}" if value == value else "     -"
+    return f"{value:6.3f}" if not isnan(value) else "     -"
 
 
 def report(outcomes: list[Outcome]) -> None:
@@ -113,8 +114,8 @@ def report(outcomes: list[Outcome]) -> None:
         mine = [o for o in outcomes if o.scenario == name]
         total = _sum(s for o in mine for k, s in o.scores.items())
         errors = [o.distance_error for o in mine]
-        gravity = [o.gravity_deg for o in mine if o.gravity_deg == o.gravity_deg]
-        forward = [o.forward_deg for o in mine if o.forward_deg == o.forward_deg]
+        gravity = [o.gravity_deg for o in mine if not isnan(o.gravity_deg)]
+        forward = [o.forward_deg for o in mine if not isnan(o.forward_deg)]
         print(
             f"{name:<15} {total.due:>5} {_share(total.recall)} {total.claimed:>5} {_share(total.precision)}  "
             f"{100 * median(errors):>+7.2f}% {100 * max(errors, key=abs):>+7.2f}%  "
