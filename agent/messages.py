@@ -34,18 +34,19 @@ MAX_SMALL: Final = 4 * 1024  # status
 MAX_ACK: Final = 16 * 1024
 
 Lane = Literal["crash", "reply", "event", "trip", "health", "clip", "track"]
-DeviceId = Annotated[str, msgspec.Meta(pattern=r"^rw-[0-9a-f]{16}$")]
-Lineage = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{12}$")]
-BootId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z._-]{1,64}$")]
-Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,32}$")]
-Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z._-]{1,64}$")]
+# (?!\n): Python's $ also matches before a last newline.
+DeviceId = Annotated[str, msgspec.Meta(pattern=r"^rw-[0-9a-f]{16}(?!\n)$")]
+Lineage = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{12}(?!\n)$")]
+BootId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z._-]{1,64}(?!\n)$")]
+Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,32}(?!\n)$")]
+Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z._-]{1,64}(?!\n)$")]
 # 2^53 - 1: exact in every JSON reader.
 Sequence_ = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Ns = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
-Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-Hex128 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}$")]
+Hex64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}(?!\n)$")]
+Hex128 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}(?!\n)$")]
 
 
 class MessageError(RoadwitnessError):
@@ -118,7 +119,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     device: DeviceId
     state: Literal["accepted", "unknown", "blocked"]
     lineage: Lineage
-    session: Session | Literal[""]  # of the birth last seen
+    session: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z._-]{0,64}(?!\n)$")]  # of the birth last seen
     lanes: dict[Lane, Position]  # highest contiguous sequence number stored, by lane
     hashes: dict[Lane, Hex64] = {}  # chain hash of that entry, by which a device sees that it is a copy of itself
     refused: dict[Lane, Text] = {}  # why the last batch of a lane was not stored

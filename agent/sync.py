@@ -273,8 +273,8 @@ class Sync:
             return
         lineage = self._source.lineage
         mine = self._source.positions()
-        hashes = {lane: bytes.fromhex(digest) for lane, digest in ack.hashes.items()}
-        self._source.acknowledge({**ack.lanes}, {**hashes})
+        held = {str(lane): seq for lane, seq in ack.lanes.items()}
+        self._source.acknowledge(held, {str(lane): bytes.fromhex(digest) for lane, digest in ack.hashes.items()})
         if self._source.lineage != lineage:
             log.warning("the store was an older copy of itself: sending what is not acknowledged under a new lineage")
             self._begin()

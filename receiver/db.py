@@ -37,9 +37,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, FromClause
 
 from agent.errors import ConfigError, StoreError
+from receiver.settings import DEFAULT_URL
 
 SCHEMA: Final = 1
-DEFAULT_URL: Final = "sqlite:///roadwitness.db"
 
 metadata = MetaData()
 
@@ -291,7 +291,7 @@ def _parse(url: str) -> URL:
             f"database {url!r}: not a database URL; write sqlite:///FILE or postgresql+psycopg://…"
         ) from e
     if backend not in ("sqlite", "postgresql"):
-        raise ConfigError(f"database {url!r}: only sqlite and postgresql+psycopg are supported")
+        raise ConfigError(f"database {backend}: not supported; use sqlite or postgresql+psycopg")
     if backend == "sqlite" and parsed.database:
         folder = Path(parsed.database).parent
         if not folder.is_dir():

@@ -63,6 +63,11 @@ class Reception(threading.Thread):
             manual_ack=True,
         )
 
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody asked it to stop."""
+        return self._stopping.is_set()
+
     def stop(self, timeout_s: float = 5.0) -> None:
         """Finish the message at hand, disconnect, and end."""
         self._stopping.set()

@@ -1,0 +1,117 @@
+"""`roadwitness receiver`: run the insurer's receiver and manage its devices."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agent.clock import iso_utc
+from receiver.settings import ReceiverSettings, load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run the insurer's receiver and manage its devices.")
+
+Config = Annotated[Path | None, typer.Option("--config", help="A receiver.toml; without it the defaults hold.")]
+Db = Annotated[str | None, typer.Option("--db", help="Database: sqlite:///FILE or postgresql+psycopg://…")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command(
+    epilog="Examples: roadwitness receiver serve --embedded-broker 1883 · "
+    "roadwitness receiver serve --broker mqtts://broker.example:8883 --db postgresql+psycopg://rw@db/rw"
+)
+def serve(
+    config: Config = None,
+    database: Db = None,
+    broker: Annotated[str | None, typer.Option("--broker", help="The broker's address: mqtts://host:8883.")] = None,
+    embedded_broker: Annotated[
+        int | None,
+        typer.Option("--embedded-broker", metavar="PORT", help="Run a broker here, on 127.0.0.1 only; 0: any port."),
+    ] = None,
+    http: Annotated[str | None, typer.Option("--http", help="Where the pages are: HOST:PORT.")] = None,
+    pages: Annotated[bool, typer.Option("--pages/--no-pages", help="Serve the pages, or only receive.")] = True,
+) -> None:
+    """Receive from the broker, and serve the pages, until stopped."""
+    from agent.errors import ConfigError
+    from receiver.serve import parse_http
+    from receiver.serve import serve as run
+
+    if broker is not None and embedded_broker is not None:
+        raise ConfigError("--broker and --embedded-broker exclude each other; give one")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    settings = _settings(config, database)
+    if broker is not None:
+        settings = replace(settings, broker=replace(settings.broker, url=broker))
+    if http is not None:
+        settings = replace(settings, http=parse_http(http))
+    run(settings, embedded_broker, pages)
+
+
+@app.command("devices", epilog="Example: roadwitness receiver devices --db sqlite:///roadwitness.db --json")
+def list_devices(config: Config = None, database: Db = None, as_json: Json = False) -> None:
+    """List the devices that are enrolled and those that wait for it."""
+    from receiver import devices
+
+    engine = _open(config, database)
+    enrolled, waiting = devices.devices(engine), devices.pending(engine)
+    if as_json:
+        _print({"devices": [d._asdict() for d in enrolled], "pending": [p._asdict() for p in waiting]})
+        return
+    if not enrolled and not waiting:
+        typer.echo("No device has been heard of yet.")
+    for d in enrolled:
+        seen = iso_utc(d.seen_utc_ns) if d.seen_utc_ns else "never"
+        typer.echo(f"{d.id}  {d.state}  {'online' if d.online else 'offline'}  seen {seen}")
+    for p in waiting:
+        typer.echo(f"{p.id}  waits since {iso_utc(p.first_utc_ns)}; enrol it: roadwitness receiver enrol {p.id}")
+
+
+@app.command(epilog="Example: roadwitness receiver enrol rw-0123456789abcdef")
+def enrol(
+    device: Annotated[str, typer.Argument(help="Id of a device that waits, or a public key in 64 hex digits.")],
+    config: Config = None,
+    database: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Trust a device from now on."""
+    from receiver import devices
+
+    name = devices.enrol(_open(config, database), device)
+    if as_json:
+        _print({"device": name, "state": "accepted"})
+    else:
+        typer.echo(f"{name} is enrolled.")
+
+
+@app.command(epilog="Example: roadwitness receiver block rw-0123456789abcdef")
+def block(
+    device: Annotated[str, typer.Argument(help="Id of an enrolled device.")],
+    config: Config = None,
+    database: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Take nothing more from a device; what it sent stays. `enrol` undoes it."""
+    from receiver import devices
+
+    devices.block(_open(config, database), device)
+    if as_json:
+        _print({"device": device, "state": "blocked"})
+    else:
+        typer.echo(f"{device} is blocked.")
+
+
+def _settings(config: Path | None, database: str | None) -> ReceiverSettings:
+    settings = load_settings(config) if config else ReceiverSettings()
+    return replace(settings, database=database) if database else settings
+
+
+def _open(config: Path | None, database: str | None) -> Any:
+    from receiver import db
+
+    return db.open_database(_settings(config, database).database)
+
+
+def _print(value: object) -> None:
+    typer.echo(json.dumps(value))

@@ -1,0 +1,103 @@
+"""The receiver as one process: ingest in a thread, pages in the main thread, and an orderly end."""
+
+import logging
+import signal
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Final
+
+import uvicorn
+from sqlalchemy import Engine
+
+from agent import clock
+from agent.errors import ConfigError, RoadwitnessError, UplinkError
+from receiver import db
+from receiver.broker import EmbeddedBroker
+from receiver.mqtt import Reception
+from receiver.settings import HttpSettings, ReceiverSettings
+
+log = logging.getLogger(__name__)
+
+END_S: Final = 5  # open requests may take so long to finish when the process ends
+
+
+def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages: bool = True) -> None:
+    """Receive, and serve the pages where wanted, until SIGTERM or SIGINT.
+
+    `embedded_broker` is the port of a broker of our own, 0 for any. Raise RoadwitnessError when a part cannot start
+    or the ingest thread died.
+    """
+    with ExitStack() as stack:
+        engine = db.open_database(settings.database)
+        stack.callback(engine.dispose)
+        if embedded_broker is not None:
+            broker = EmbeddedBroker(embedded_broker)
+            stack.callback(broker.close)
+            settings = replace(settings, broker=replace(settings.broker, url=broker.open()))
+            log.info("broker on %s", settings.broker.url)
+        ended, died = threading.Event(), threading.Event()
+        server = _server(engine, settings.http) if pages else None
+
+        def end() -> None:
+            if not reception.stopping:
+                died.set()
+            ended.set()
+            if server is not None:
+                server.should_exit = True
+
+        reception = Reception(engine, settings.broker, settings.group, on_end=end)
+        stack.callback(reception.stop)
+        # Before uvicorn, which raises the signals that ended it once more: they must find a handler, not the default.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        reception.start()
+        if server is not None:
+            log.info("pages on http://%s:%d", settings.http.host, settings.http.port)
+            server.run()
+        else:
+            while not clock.wait(ended, 3600.0):
+                pass
+        if died.is_set():
+            raise RoadwitnessError("receiver: the ingest thread died; its error stands above; please report it")
+
+
+def serve_in_thread(engine: Engine, http: str, stack: ExitStack) -> str:
+    """Serve the pages on HOST:PORT in a thread until `stack` closes; return their address. Port 0 takes a free one."""
+    server = _server(engine, parse_http(http))
+    thread = threading.Thread(target=server.run, name="pages", daemon=True)
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join(END_S)
+
+    stack.callback(stop)
+    thread.start()
+    pause = threading.Event()
+    while not server.started:
+        if not thread.is_alive():
+            raise UplinkError(f"pages on {http}: cannot listen there; choose another --http address")
+        clock.wait(pause, 0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    return f"http://{http.rpartition(':')[0]}:{port}/"
+
+
+def parse_http(text: str) -> HttpSettings:
+    """Parse HOST:PORT; raise ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"--http {text!r}: write HOST:PORT, e.g. 127.0.0.1:8080")
+    return HttpSettings(host.strip("[]"), int(port))
+
+
+def _server(engine: Engine, http: HttpSettings) -> uvicorn.Server:
+    from receiver.web import create_app
+
+    config = uvicorn.Config(
+        create_app(engine),
+        host=http.host,
+        port=http.port,
+        log_level="warning",
+        timeout_graceful_shutdown=END_S,
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,65 @@
+"""The receiver's configuration: `receiver.toml` into frozen dataclasses; an unknown key lists near names."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from agent.errors import ConfigError, near_names
+from agent.link import BrokerSettings
+
+DEFAULT_URL: Final = "sqlite:///roadwitness.db"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """Where the pages are served."""
+
+    host: str = "127.0.0.1"  # pages show where people were: behind a proxy with TLS, not on the open network
+    port: int = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSettings:
+    """All that `receiver.toml` may say."""
+
+    database: str = DEFAULT_URL
+    group: str = "roadwitness"  # processes of one group share the devices' messages among them
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+
+
+def load_settings(path: Path) -> ReceiverSettings:
+    """Read a `receiver.toml` over the defaults; raise ConfigError naming the file and the key that is wrong."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise ConfigError(f"{path}: no such file") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: cannot be read: {e}") from e
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path}: not valid TOML: {e}") from e
+    _check_keys(ReceiverSettings, table, str(path))
+    try:
+        return msgspec.convert(table, ReceiverSettings, dec_hook=_path)
+    except msgspec.ValidationError as e:
+        raise ConfigError(f"{path}: {e}") from e
+
+
+def _check_keys(cls: type[Any], table: dict[str, Any], where: str) -> None:
+    known = {f.name: f.type for f in dataclasses.fields(cls)}
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key '{key}'{near_names(key, known)}")
+        kind = known[key]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
+            _check_keys(kind, value, f"{where}: {key}")
+
+
+def _path(kind: type[Any], value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError
