@@ -22,7 +22,7 @@ def record(
     scenario: Annotated[str, typer.Option(help="What is driven; see `roadwitness sim scenarios`.")] = "commute",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
     minutes: Annotated[
-        float | None, typer.Option(min=1.0, max=600.0, help="About how long to drive [default: the scenario's own].")
+        float | None, typer.Option(min=1.0, max=300.0, help="About how long to drive [default: the scenario's own].")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
 ) -> None:
