@@ -13,13 +13,22 @@ app = typer.Typer(
 )
 
 
+def _complete(incomplete: str) -> list[str]:
+    """Offer the scenarios' names to the shell."""
+    from sim.scenario import SCENARIOS
+
+    return [name for name in SCENARIOS if name.startswith(incomplete)]
+
+
 @app.command(
     epilog="Example: roadwitness sim record /tmp/drive --scenario commute --seed 7 && "
     "roadwitness replay /tmp/drive/commute-7.log --profile simcar"
 )
 def record(
     out: Annotated[Path, typer.Argument(help="A folder, or the .log file to write.", show_default=False)],
-    scenario: Annotated[str, typer.Option(help="What is driven; see `roadwitness sim scenarios`.")] = "commute",
+    scenario: Annotated[
+        str, typer.Option(help="What is driven; see `roadwitness sim scenarios`.", autocompletion=_complete)
+    ] = "commute",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
     minutes: Annotated[
         float | None, typer.Option(min=1.0, max=300.0, help="About how long to drive [default: the scenario's own].")
