@@ -235,7 +235,16 @@ def test_a_validity_signal_that_says_no_drops_and_counts() -> None:
     decoder = Decoder(compile_entries([entry]))
     rows = [(1, False, b"\1" + bytes(6) + b"\x80"), (1, False, b"\2" + bytes(7)), (1, False, b"\3\0")]
     assert decoder.decode(frames_of(rows), ["can0"])["value"].tolist() == [1.0]
-    assert decoder.invalid == 2  # the third frame is too short to hold its validity
+    assert decoder.invalid == 2
+
+
+def test_a_frame_too_short_for_its_validity_signal_is_not_valid_whatever_it_should_equal() -> None:
+    fault, speed = Signal("Fault", 63, 1), Signal("Speed", 0, 16)
+    entry = Entry(message(speed, fault), "*", (Take(speed, 5, valid=(Valid(fault, 0),)),))
+    decoder = Decoder(compile_entries([entry]))
+    rows = [(1, False, b"\1" + bytes(7)), (1, False, b"\2" + bytes(6))]
+    assert decoder.decode(frames_of(rows), ["can0"])["value"].tolist() == [1.0]
+    assert decoder.invalid == 1
 
 
 def test_signals_are_added_before_scale_and_offset_and_only_when_all_are_there() -> None:

@@ -186,12 +186,18 @@ def _read(path: Path) -> _File:
         rows = raw.get(kind, [])
         for i, row in enumerate(rows if isinstance(rows, list) else []):
             _check_keys(path, row, struct, f"[[{kind}]] number {i + 1}")
+            valid = row.get("valid") if isinstance(row, dict) else None
+            for rule in valid if isinstance(valid, list) else [valid]:
+                _check_keys(path, rule, _Valid, f"[[{kind}]] number {i + 1}: valid")
     try:
         file = msgspec.convert(raw, _File)
     except msgspec.ValidationError as e:
         raise ConfigError(f"{path}: {e}") from e
     if not file.buses or not file.signals:
         raise ConfigError(f"{path}: a profile needs at least one [[buses]] and one [[signals]]")
+    for i in file.ids:
+        if not 0 <= i <= MAX_EXTENDED_ID:
+            raise ConfigError(f"{path}: ids: 0x{i:X} is no CAN identifier; the largest is 0x{MAX_EXTENDED_ID:X}")
     return file
 
 
