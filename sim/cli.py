@@ -27,11 +27,12 @@ def _complete(incomplete: str) -> list[str]:
 def record(
     out: Annotated[Path, typer.Argument(help="A folder, or the .log file to write.", show_default=False)],
     scenario: Annotated[
-        str, typer.Option(help="What is driven; see `roadwitness sim scenarios`.", autocompletion=_complete)
+        str, typer.Option(help="What is driven; see the list of scenarios.", autocompletion=_complete)
     ] = "commute",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
     minutes: Annotated[
-        float | None, typer.Option(min=1.0, max=300.0, help="About how long to drive [default: the scenario's own].")
+        float | None,
+        typer.Option(min=1.0, max=300.0, help="About how long.", show_default="the scenario's own"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as one JSON object.")] = False,
 ) -> None:

@@ -111,7 +111,9 @@ def _excursions(
         if most == 0:
             continue
         top = first + int(np.argmax(quantity[span]))
-        over = np.flatnonzero(quantity[span] >= min(minor, float(quantity[top]) * 0.999))
+        # from where the force and the speed both count; an event that only may be one, from its peak
+        loud = quantity[span] >= min(minor, float(quantity[top]) * 0.999)
+        over = np.flatnonzero(loud & (moving >= gate)) if (loud & (moving >= gate)).any() else np.array([top - first])
         start, end = first + int(over[0]), first + int(over[-1])
         event = TruthEvent(
             kind=kind,

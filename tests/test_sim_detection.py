@@ -50,7 +50,7 @@ def test_the_detector_says_the_truth_on_perfect_rows(name: str, seed: int) -> No
         assert s.missed == [], kind
         assert s.false == [], kind
         assert s.severity_right == s.pairs, kind
-        assert s.time_error_s <= 0.3 * s.pairs, kind
+        assert kind not in HARSH or s.time_error_s <= 0.2 * s.pairs, kind
     if name == "commute":
         assert sum(result[kind].pairs for kind in HARSH) >= 10
 
