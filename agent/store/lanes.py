@@ -127,6 +127,11 @@ class Lanes:
             cursor.close()
         return found
 
+    def sign(self, message: bytes) -> bytes:
+        """Sign with the device's key."""
+        assert self._key is not None
+        return self._key.sign(message)
+
     def heads(self) -> dict[str, int]:
         """Return the last sequence of every lane, 0 where it is empty."""
         self._refresh()

@@ -75,6 +75,10 @@ class Store:
         """The current lineage; it may change in `acknowledge`."""
         return self._lanes.lineage
 
+    def sign(self, message: bytes) -> bytes:
+        """Sign with the device's key, as sync does for the message by which the device makes itself known."""
+        return self._lanes.sign(message)
+
     def begin_boot(self, boot_id: str, *, recorded: bool = False) -> int:
         """Store what follows under `boot_id` and return its number: 1 for the store's first boot, then upwards.
 
