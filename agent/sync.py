@@ -91,8 +91,10 @@ class SyncSettings:
 
     def __post_init__(self) -> None:
         """Check the numbers; raise ValueError."""
-        if self.window < 1 or self.batch_bytes < 1024:
-            raise ValueError("window must be at least 1 and batch_bytes at least 1024")
+        if not 1 <= self.window <= 8:
+            raise ValueError("window must be 1 to 8")
+        if not 1024 <= self.batch_bytes <= messages.MAX_PLAIN // 2:
+            raise ValueError(f"batch_bytes must be 1024 to {messages.MAX_PLAIN // 2}")
         if not 0 < self.retry_s <= self.retry_cap_s or self.answer_s <= 0 or self.refused_s <= 0:
             raise ValueError("waits must be positive, and retry_s not above retry_cap_s")
 
