@@ -1,7 +1,8 @@
 """Stored blocks beside rows, Parquet and gzip candump of the same samples; the store's appends beside plain SQLite.
 
 Samples: ten signals of a simulated commute at 10 Hz, everything that its bus gives, and a real trip with its IMU
-(../shared/data, where present). All keep the same numbers, quantised as the store quantises them; the limit is the order-0 entropy of the quantised differences, which a coder that knew them beforehand would reach.
+(../shared/data, where present). All keep the same numbers, quantised as the store quantises them; the limit is the
+order-0 entropy of the quantised differences, which a coder that knew their frequencies beforehand would reach.
 """
 
 import gzip

@@ -318,8 +318,11 @@ def test_utc_is_applied_backwards_by_the_best_fact_of_the_boot(store: Store) -> 
     assert store.utc_of("boot-1", S) == Utc(999, "restored", 1000)
     store.append([(2 * S, clock(2 * S, UTC_2026 + 2 * S, "ntp", 50_000_000))])
     store.append([(3 * S, clock(3 * S, UTC_2026 + 3 * S + 7, "gnss", 100))])
-    # one second away at 50 ppm: 50 µs more
-    assert store.utc_of("boot-1", 2 * S) == Utc(UTC_2026 + 2 * S + 7, "gnss", 100 + 50_000)
+    assert store.utc_of("boot-1", 2 * S) == Utc(UTC_2026 + 2 * S + 7, "gnss", 100)
+    store.append([(4 * S, clock(4 * S, UTC_2026 + 4 * S + 50, "gnss", 200)), (5 * S, clock(5 * S, 77, "ntp", 1))])
+    assert store.utc_of("boot-1", 2 * S) == Utc(UTC_2026 + 2 * S + 7, "gnss", 100)
+    store.append([(6 * S, clock(6 * S, UTC_2026 + 6 * S + 9, "gnss", 100))])  # of equals the later
+    assert store.utc_of("boot-1", 2 * S) == Utc(UTC_2026 + 2 * S + 9, "gnss", 100)
     assert store.utc_of("boot-2", 0) is None
     store.append([(1, event(1)), (1, trip(1, 9 * S))])
     assert store.events()[0].utc == store.utc_of("boot-1", 1)

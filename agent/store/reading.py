@@ -12,11 +12,8 @@ from agent.store.schema import PROJECTIONS
 
 R = TypeVar("R", bound=Record)
 
-# Better facts about time come first; a quality of "none" says nothing.
-_QUALITIES: Final[tuple[TimeQuality, ...]] = ("gnss", "ntp", "restored")
-# How far a board's crystal may drift from UTC between a fact and the time it is applied to. 50 ppm (4.3 s a day) is
-# the usual tolerance of an uncompensated crystal with temperature; a Pi 4 is specified no better.
-_DRIFT_PER_NS: Final = 50e-6
+# Better facts about time come last; a quality of "none" says nothing.
+_QUALITIES: Final[tuple[TimeQuality, ...]] = ("restored", "ntp", "gnss")
 
 _log = logging.getLogger("agent.store")
 
@@ -47,23 +44,24 @@ def utc_of(database: Database, boot: str, t_ns: int) -> Utc | None:
     """Return what UTC `t_ns` of a boot was, by the boot's best clock record, earlier or later, if any."""
     rows = database.rows(
         "SELECT c.t_ns, c.offset_ns, c.quality, c.uncertainty_ns FROM clock c JOIN boot b ON b.number = c.boot "
-        "WHERE b.id = ?",
+        "WHERE b.id = ? ORDER BY c.entry",
         (boot,),
     )
     return best_utc([Clock(t_ns=t, offset_ns=o, quality=q, uncertainty_ns=u) for t, o, q, u in rows], t_ns)
 
 
 def best_utc(clocks: list[Clock], t_ns: int) -> Utc | None:
-    """Apply the best of one boot's clock records to `t_ns`: best quality, then least uncertainty with drift."""
-    for quality in _QUALITIES:
-        candidates = [
-            Utc(t_ns + c.offset_ns, quality, c.uncertainty_ns + round(abs(t_ns - c.t_ns) * _DRIFT_PER_NS))
-            for c in clocks
-            if c.quality == quality
-        ]
-        if candidates:
-            return min(candidates, key=lambda utc: utc.uncertainty_ns)
-    return None
+    """Apply the best of one boot's clock records, given in order, to `t_ns`: the rule of docs/decisions/0003."""
+    best: Clock | None = None
+    for clock in clocks:
+        if clock.quality in _QUALITIES and (best is None or _worth(clock) >= _worth(best)):
+            best = clock
+    return None if best is None else Utc(t_ns + best.offset_ns, best.quality, best.uncertainty_ns)
+
+
+def _worth(clock: Clock) -> tuple[int, int]:
+    """Better quality first, then less uncertainty; of equals the later is taken."""
+    return _QUALITIES.index(clock.quality), -clock.uncertainty_ns
 
 
 def records(
@@ -84,7 +82,7 @@ def records(
     )
     clocks: dict[int, list[Clock]] = {}
     for number, t, offset, quality, uncertainty in database.rows(
-        "SELECT boot, t_ns, offset_ns, quality, uncertainty_ns FROM clock"
+        "SELECT boot, t_ns, offset_ns, quality, uncertainty_ns FROM clock ORDER BY entry"
     ):
         clocks.setdefault(number, []).append(
             Clock(t_ns=t, offset_ns=offset, quality=quality, uncertainty_ns=uncertainty)
