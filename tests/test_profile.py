@@ -1,5 +1,7 @@
 """Vehicle profiles: what they map, what they refuse and with which words, and which one fits a bus."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cantools
@@ -212,3 +214,11 @@ def test_every_message_of_the_simulated_car_reaches_its_channels() -> None:
     assert samples(profile, b"\xff\xff\xff\x7f" * 2, 1536) == []  # no fix
     covered = {m.name for m in bus.messages} - SIMCAR.keys()
     assert covered == {"DIAG"}
+
+
+def test_reading_a_profile_does_not_load_numba() -> None:
+    code = (
+        "import sys; from pathlib import Path; from drivers.decode.profile import load_profile;"
+        "load_profile('simcar', Path('config')); sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=CONFIG.parent, check=False).returncode == 0
