@@ -50,6 +50,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
+    pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Roadwitness: sees how a car is driven, proves what happened in a crash, gets it to an insurer whole.",

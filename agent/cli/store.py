@@ -1,0 +1,123 @@
+"""`roadwitness trips`, `events` and `store`: look into a store, also while the agent writes to it."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from agent.clock import NS_PER_S, iso_utc, wall_ns
+
+trips_app = typer.Typer(pretty_exceptions_enable=False)
+events_app = typer.Typer(pretty_exceptions_enable=False)
+store_app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Check, prune or describe a store.")
+
+_STORE = typer.Option(Path("/var/lib/roadwitness"), "--store", help="Folder of the store.")
+_JSON = typer.Option(False, "--json", help="Print JSON.")
+
+
+def _opened(folder: Path) -> Any:
+    from agent.store import Store
+
+    return closing(Store.open(folder, read_only=True))
+
+
+def _when(stored: Any) -> dict[str, Any]:
+    utc = stored.utc
+    return {
+        "utc": None if utc is None else iso_utc(utc.utc_ns),
+        "time_quality": "none" if utc is None else utc.quality,
+        "boot": stored.boot,
+        "lane": stored.lane,
+        "seq": stored.seq,
+    }
+
+
+def _show(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title)
+    table.title_justify = "left"
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table if rows else f"No {title.lower()}.")
+
+
+@trips_app.command(epilog="Example:  roadwitness trips --store ./store --json")
+def trips(store: Path = _STORE, as_json: bool = _JSON) -> None:
+    """List the trips in a store, oldest first."""
+    with _opened(store) as opened:
+        stored = opened.trips()
+    if as_json:
+        import msgspec
+
+        typer.echo(json.dumps([_when(s) | msgspec.to_builtins(s.record) for s in stored]))
+        return
+    rows = [
+        [
+            _when(s)["utc"] or "unknown",
+            _when(s)["time_quality"],
+            f"{s.record.distance_m / 1000:.2f} km",
+            f"{(s.record.end_ns - s.record.start_ns) / NS_PER_S / 60:.0f} min",
+            f"{s.record.max_speed_mps * 3.6:.0f} km/h",
+            str(sum(n for k, n in s.record.event_counts.items() if not k.endswith(".unconfirmed"))),
+        ]
+        for s in stored
+    ]
+    _show("Trips", ["Start (UTC)", "Time is", "Distance", "Lasted", "Top speed", "Confirmed events"], rows)
+
+
+@events_app.command(epilog="Example:  roadwitness events --store ./store")
+def events(store: Path = _STORE, as_json: bool = _JSON) -> None:
+    """List the events in a store, oldest first."""
+    with _opened(store) as opened:
+        stored = opened.events()
+    if as_json:
+        import msgspec
+
+        typer.echo(json.dumps([_when(s) | msgspec.to_builtins(s.record) for s in stored]))
+        return
+    rows = [
+        [
+            _when(s)["utc"] or "unknown",
+            s.record.kind.replace("_", " "),
+            s.record.severity,
+            "yes" if s.record.confirmed else "no",
+            f"{s.record.peak:.2f} {s.record.unit}",
+            ", ".join(s.record.sources),
+        ]
+        for s in stored
+    ]
+    _show("Events", ["At (UTC)", "What", "Severity", "Confirmed", "Peak", "Seen by"], rows)
+
+
+@store_app.command(epilog="Example:  roadwitness store verify --store ./store")
+def verify(store: Path = _STORE, as_json: bool = _JSON) -> None:
+    """Check the hash chain and signature of every record and the checksum of every block; exit code 1 if one is bad."""
+    with _opened(store) as opened:
+        report = opened.verify()
+    if as_json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(report).decode())
+    else:
+        typer.echo(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@store_app.command(epilog="Example:  roadwitness store prune --store ./store")
+def prune(store: Path = _STORE, as_json: bool = _JSON) -> None:
+    """Apply retention now: old samples and old acknowledged records go, unacknowledged ones never."""
+    from agent.store import Store
+
+    with closing(Store.open(store)) as opened:
+        report = opened.prune(wall_ns())
+    if as_json:
+        import msgspec
+
+        typer.echo(msgspec.json.encode(report).decode())
+    else:
+        typer.echo(str(report))

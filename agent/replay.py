@@ -1,0 +1,278 @@
+"""Replay recordings through the product; decoder, spine, store and sync are the live car's own."""
+
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from agent.blocks import Block, Frames, join_blocks
+from agent.boottime import BootTime
+from agent.clock import NS_PER_S, iso_utc, monotonic_ns, wait
+from agent.config import config_dir
+from agent.errors import ConfigError
+from agent.link import BrokerSettings
+from agent.mqtt import MqttUplink
+from agent.records import Event, Mount, Record, Trip
+from agent.settings import AgentConfig, load_agent
+from agent.spine import Output, Spine
+from agent.store import Store
+from agent.sync import Sync, SyncSettings, SyncThread
+from drivers.decode.obd import ObdDecoder
+from drivers.decode.profile import Profile, identify, list_profiles, load_profile
+from drivers.decode.tables import Decoder, compile_entries
+from drivers.replay import Replay
+
+# ISO 15765-4: functional and physical requests and their answers, 11 bits and the upper half of 29
+OBD_IDS: Final = frozenset({0x7DF, *range(0x7E0, 0x7F0)})
+OBD_IDS_29: Final = frozenset({0x18DA, 0x18DB})
+OBD_REJECTED: Final = ("sequence_errors", "timeouts", "malformed", "oversized", "unknown_pids", "not_available")
+READ_TIMEOUT_S = 1.0
+LOOK_AGAIN_S = 0.02
+IDENTIFY_SHARE = 0.5  # of a profile's ids that must be on the bus before it is taken unasked
+
+
+class Decode:
+    """Frames to samples: the vehicle's own signals by profile, and OBD-II answers, which need none."""
+
+    def __init__(self, profile: Profile | None, folder: Path) -> None:
+        self._folder = folder
+        self._named = profile is not None
+        self._signals = profile.decoder() if profile else Decoder(compile_entries(()))
+        self._obd = ObdDecoder()
+        self.profile = profile
+        self.samples = 0
+
+    def __call__(self, frames: Frames, buses: list[str]) -> Block:
+        """Decode one batch; without a named profile the first batch decides which one fits, if any."""
+        if not self._named:
+            self._named = True
+            self._identify(frames, buses)
+        block = join_blocks([self._signals.decode(frames, buses), self._obd.decode(frames)])
+        self.samples += len(block)
+        return block if block.base is None else block.copy()  # decoders reuse their buffers, replay holds blocks back
+
+    @property
+    def unknown_ids(self) -> set[tuple[str, int]]:
+        """The (bus, identifier) pairs that neither the profile nor OBD-II explains."""
+        return {(bus, i) for bus, i in self._signals.unknown_ids if i not in OBD_IDS and i >> 16 not in OBD_IDS_29}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What decoding rejected, by reason."""
+        return {
+            "decode_out_of_range": self._signals.out_of_range,
+            "decode_not_available": self._signals.not_available,
+            "decode_invalid": self._signals.invalid,
+            **{f"obd_{name}": self._obd.counters[name] for name in OBD_REJECTED},
+        }
+
+    def _identify(self, frames: Frames, buses: list[str]) -> None:
+        seen = {(buses[bus], i) for bus, i in set(zip(frames.bus.tolist(), frames.id.tolist(), strict=True))}
+        found = identify(seen, self._folder)
+        if found and found[0][1] >= IDENTIFY_SHARE:
+            self.profile = found[0][0]
+            self._signals = self.profile.decoder()
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay found."""
+
+    recording: dict[str, Any]
+    mount: Mount | None
+    trips: list[Trip]
+    events: list[Event]
+    boot_time: BootTime
+    counts: dict[str, int]
+    sync: dict[str, Any] | None = None
+
+    def report(self, wall_s: float) -> dict[str, Any]:
+        """Return the JSON object of `replay --json`; times count from the recording's first frame."""
+        frames, duration_s = self.recording["frames"], self.recording["duration_s"]
+        report: dict[str, Any] = {
+            "recording": self.recording,
+            "speed": {
+                "wall_s": round(wall_s, 3),
+                "frames_per_s": round((frames or self.recording["samples"]) / wall_s, 1),
+                "realtime_factor": round(duration_s / wall_s, 1),
+            },
+            "mount": _mount(self.mount),
+            "trips": [self._trip(t) for t in self.trips],
+            "events": [self._event(e) for e in self.events],
+            "rejected": {k: v for k, v in self.counts.items() if v},
+            "time": {"quality": self.boot_time.quality},
+        }
+        if self.sync is not None:
+            report["sync"] = self.sync
+        return report
+
+    def _utc(self, t_ns: int) -> str | None:
+        offset = self.boot_time.offset_ns
+        return None if offset is None else iso_utc(t_ns + offset)
+
+    def _trip(self, trip: Trip) -> dict[str, Any]:
+        return {
+            "start_t_s": round(trip.start_ns / NS_PER_S, 3),
+            "end_t_s": round(trip.end_ns / NS_PER_S, 3),
+            "start_utc": self._utc(trip.start_ns),
+            "distance_m": round(trip.distance_m, 1),
+            "duration_s": round((trip.end_ns - trip.start_ns) / NS_PER_S, 3),
+            "moving_s": round(trip.moving_s, 1),
+            "idle_s": round(trip.idle_s, 1),
+            "stops": trip.stops,
+            "max_speed_mps": round(trip.max_speed_mps, 2),
+            "distance_by_source_m": {k: round(v, 1) for k, v in trip.distance_by_source_m.items()},
+            "track_points": trip.track_points,
+        }
+
+    def _event(self, event: Event) -> dict[str, Any]:
+        before = event.speed_before_mps
+        return {
+            "kind": event.kind,
+            "severity": event.severity,
+            "confirmed": event.confirmed,
+            "t_s": round(event.t_ns / NS_PER_S, 3),
+            "utc": self._utc(event.t_ns),
+            "duration_s": round(event.duration_ns / NS_PER_S, 3),
+            "peak": round(event.peak, 3),
+            "unit": event.unit,
+            "speed_before_mps": None if before is None else round(before, 2),
+            "rule": event.rule,
+            "sources": event.sources,
+        }
+
+
+def _mount(mount: Mount | None) -> dict[str, Any] | None:
+    if mount is None:
+        return None
+    return {
+        "gravity": [round(x, 4) for x in mount.gravity],
+        "forward": [round(x, 4) for x in mount.forward],
+        "confidence": round(mount.confidence, 3),
+    }
+
+
+def run(
+    files: list[Path],
+    *,
+    profile: str = "",
+    dbc: Path | None = None,
+    store: Path | None = None,
+    uplink: str = "",
+    config: Path | None = None,
+    wait_s: float = 60.0,
+    pace: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Replayed:
+    """Replay `files` (merged by time) and return what was found; raise RoadwitnessError for what a person can mend."""
+    settings = load_agent(config)
+    folder = config_dir()
+    if dbc is not None and not profile:
+        names = ", ".join(sorted(list_profiles(folder)))
+        raise ConfigError(f"{dbc}: a DBC file needs --profile to say which signals mean what (known: {names})")
+    decode = Decode(load_profile(profile, folder, dbc) if profile else None, folder)
+    source = Replay(files, decode, pace)
+    source.open()
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        kept = stack.enter_context(Store.open(store, settings.store)) if store is not None else None
+        boot = uuid.uuid4().hex
+        if kept is not None:
+            kept.begin_boot(boot, recorded=True)
+        found = _pump(source, settings, kept, progress)
+        found.recording = _described(decode, source)
+        found.counts |= decode.counts
+        if kept is not None and uplink:
+            found.sync = send(kept, replace(settings.broker, url=uplink), settings.sync, boot, wait_s)
+    return found
+
+
+def _pump(
+    source: Replay, settings: AgentConfig, store: Store | None, progress: Callable[[int], None] | None
+) -> Replayed:
+    """Drive the spine with everything that `source` gives; keep it in `store`."""
+    boot_time = BootTime(recorded=True)
+    spine = Spine(settings.fusion, settings.detection, settings.trips, boot_time=boot_time)
+    found = Replayed({}, None, [], [], boot_time, {})
+    start_utc_ns = source.recording.start_utc_ns
+    if start_utc_ns is not None:
+        clock = boot_time.restore(0, start_utc_ns)
+        spine.clock_known(clock)
+        _keep(store, [(0, clock)])
+    while (block := source.read(READ_TIMEOUT_S)) is not None:
+        _take(found, spine.step(block), store)
+        if store is not None and len(block):
+            store.append_block(block)
+        if progress is not None:
+            summary = source.recording
+            progress(summary.frames + summary.samples)
+    _take(found, spine.finish(), store)
+    found.mount, found.counts = spine.mount, spine.counts
+    return found
+
+
+def _take(found: Replayed, output: Output, store: Store | None) -> None:
+    found.trips += output.trips
+    found.events += output.events
+    _keep(store, output.records)
+
+
+def _keep(store: Store | None, records: list[tuple[int, Record]]) -> None:
+    if store is not None and records:
+        store.append(records)
+
+
+def _described(decode: Decode, source: Replay) -> dict[str, Any]:
+    """Return the `recording` object of the report."""
+    summary = source.recording
+    unknown = decode.unknown_ids
+    problems = list(summary.problems)
+    if decode.profile is None and unknown and summary.frames:
+        problems.append(
+            f"no vehicle profile: {len(unknown)} ids were not decoded; name one with --profile"
+            f" ({', '.join(sorted(list_profiles(config_dir())))})"
+        )
+    return {
+        "frames": summary.frames,
+        "samples": summary.samples + decode.samples,
+        "duration_s": round(summary.duration_s, 3),
+        "unknown_ids": len(unknown),
+        "bad_lines": summary.bad_lines,
+        "error_frames": summary.error_frames,
+        "remote_frames": summary.remote_frames,
+        "time_steps": summary.time_steps,
+        "out_of_range": summary.out_of_range,
+        "truncated": summary.truncated,
+        "unknown_channels": summary.unknown_channels,
+        "profile": decode.profile.name if decode.profile else None,
+        "start_utc": None if summary.start_utc_ns is None else iso_utc(summary.start_utc_ns),
+        "buses": summary.buses,
+        "problems": problems,
+    }
+
+
+def send(store: Store, broker: BrokerSettings, settings: SyncSettings, boot: str, wait_s: float) -> dict[str, Any]:
+    """Sync until the receiver holds everything in `store` or `wait_s` has passed; say how far it came."""
+    uplink = MqttUplink(broker, store.device)
+    thread = SyncThread(Sync(store, uplink, settings, boot=boot), uplink)
+    thread.start()
+    deadline_ns = monotonic_ns() + round(wait_s * NS_PER_S)
+    never = threading.Event()
+    while monotonic_ns() < deadline_ns and thread.is_alive():
+        if store.positions() == store.heads():
+            break
+        wait(never, LOOK_AGAIN_S)
+    status = thread.status
+    thread.stop()
+    heads, positions = store.heads(), store.positions()
+    return {
+        "device": store.device,
+        "entries": sum(heads.values()),
+        "acknowledged": sum(positions.values()),
+        "payload_bytes": status.payload_bytes,
+        "trouble": status.trouble,
+        "reason": status.reason,
+    }

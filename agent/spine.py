@@ -1,0 +1,123 @@
+"""The spine: blocks in, records out. Merged samples become vehicle state, events, trips; nothing here does I/O.
+
+The same object serves the live car, a recording at any speed and the simulator: it knows no clock and no device, and
+any split of the same samples into blocks gives the same records.
+"""
+
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from agent.blocks import Block
+from agent.boottime import BootTime
+from agent.clock import NS_PER_S
+from agent.curve import CurveRing
+from agent.detect.detector import Detector
+from agent.detect.settings import DetectionSettings
+from agent.fuse.fusion import Fusion
+from agent.fuse.settings import FusionSettings
+from agent.records import Clock, Event, Mount, Record, Track, Trip
+from agent.state import State
+from agent.trips import Trips, TripSettings
+
+# A trip's start is placed back at engine-on, which may lie this far before the first motion.
+CURVE_HISTORY_S = 3600
+
+
+@dataclass(slots=True)
+class Output:
+    """What one step gave: rows of state, and records with the time at which each became known."""
+
+    rows: list[State] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    trips: list[Trip] = field(default_factory=list)
+    records: list[tuple[int, Record]] = field(default_factory=list)
+
+
+class Spine:
+    """Fusion, detection, trips and boot time in one chain."""
+
+    def __init__(
+        self,
+        fusion: FusionSettings,
+        detection: DetectionSettings,
+        trips: TripSettings,
+        *,
+        mount: Mount | None = None,
+        boot_time: BootTime | None = None,
+    ) -> None:
+        self._fusion = Fusion(fusion, mount)
+        self._detector = Detector(detection)
+        self._trips = Trips(trips)
+        self._curves = CurveRing()
+        self.boot_time = boot_time or BootTime()
+
+    @property
+    def mount(self) -> Mount | None:
+        """How the box sits in the car, None until learned."""
+        return self._fusion.mount
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What fusion rejected, by reason."""
+        return {**self._fusion.counts, "week_rollovers": self.boot_time.rollovers, "clock_steps": self.boot_time.steps}
+
+    def clock_known(self, clock: Clock) -> None:
+        """Take a clock record that was learned outside (a recording's stamps, a saved offset)."""
+        self._trips.set_clock(clock.offset_ns, clock.quality)
+
+    def step(self, block: Block) -> Output:
+        """Take the next samples in time order."""
+        output = Output()
+        for clock in self.boot_time.learn(block):
+            self._trips.set_clock(clock.offset_ns, clock.quality)
+            output.records.append((clock.t_ns, clock))
+        self._detect(self._fusion.step(block), output)
+        return output
+
+    def finish(self) -> Output:
+        """End the boot or the recording: close what is open."""
+        output = Output()
+        self._detect(self._fusion.finish(), output)
+        events = self._detector.finish()
+        trips = self._trips.finish(events)
+        self._tell(events, trips, output)
+        return output
+
+    def _detect(self, rows: State, output: Output) -> None:
+        if not len(rows):
+            return
+        output.rows.append(rows)
+        self._curves.step(rows)
+        output.records += [(mount.t_ns, mount) for mount in self._fusion.take_mounts()]
+        events = [_device_moved(t_ns, angle_deg) for t_ns, angle_deg in self._fusion.take_moved()]
+        events += self._detector.step(rows)
+        trips = self._trips.step(rows, events)
+        self._tell(events, trips, output)
+        if self._trips.current is None:
+            self._curves.forget(int(rows["t"][-1]) // NS_PER_S - CURVE_HISTORY_S)
+
+    def _tell(self, events: list[Event], trips: list[tuple[Trip, list[Track]]], output: Output) -> None:
+        for event in events:
+            known = replace(event, trip_t_ns=self._trips.start_of(event.t_ns))
+            output.events.append(known)
+            output.records.append((event.t_ns + event.duration_ns, known))
+        for trip, tracks in trips:
+            curves = self._curves.cut(trip.start_ns, trip.end_ns)
+            output.trips.append(trip)
+            output.records += [(trip.end_ns, record) for record in (trip, *tracks, *curves)]
+
+
+def _device_moved(t_ns: int, angle_deg: float) -> Event:
+    return Event(
+        kind="device_moved",
+        severity="minor",
+        confirmed=False,
+        t_ns=t_ns,
+        duration_ns=0,
+        peak=angle_deg,
+        unit="deg",
+        speed_before_mps=None,
+        rule="device_moved/1",
+        sources=["imu"],
+    )
