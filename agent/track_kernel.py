@@ -29,8 +29,8 @@ def simplify_fixes(t, lat, lon, speed, marks, error_m, state, times, out_t, out)
     """Walk the fixes; write those to keep into `out_t` and `out` [2 n, 3]; return how many.
 
     `marks` [n]: 0 pass over, 1 take the fix, 2 keep the fix before it for certain, 3 both. `state` (agent.track's
-    indices) and `times` (kept fix, last fix, ns) go on from call to call. The first fix is written at once, the last one
-    of all is the caller's to add.
+    indices) and `times` (kept fix, last fix, ns) go on from call to call. The first fix is written at once, the last
+    one of all is the caller's to add.
     """
     n = 0
     across = 0.8 * error_m

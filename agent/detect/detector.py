@@ -37,7 +37,7 @@ LEVELS: Final = (
     ("speed_minor", "speed_moderate", "speed_severe"),
     ("idle_minor", "idle_moderate", "idle_severe"),
     ("rpm", "rpm_moderate", "rpm_severe"),
-    ("drive", "repeat", "repeat"),
+    ("drive", "again", "again"),
 )
 UNITS: Final = ("m/s2", "m/s2", "m/s2", "m/s", "s", "rpm", "s")
 CAPACITY: Final = 256
@@ -245,7 +245,7 @@ def sustained_limits(settings: DetectionSettings) -> npt.NDArray[np.void]:
     one["rpm"], one["rpm_moderate"], one["rpm_severe"] = rpm, rpm * r.moderate_share, rpm * r.severe_share
     one["rpm_release"], one["rpm_hold"] = rpm * r.release_share, round(r.hold_s * NS_PER_S)
     one["rest_still"], one["rest"] = f.still_mps, round(f.rest_s * NS_PER_S)
-    one["drive"], one["repeat"] = round(f.driving_s * NS_PER_S), round(f.repeat_s * NS_PER_S)
+    one["drive"], one["again"] = round(f.driving_s * NS_PER_S), round(f.repeat_s * NS_PER_S)
     return limits
 
 

@@ -140,7 +140,8 @@ def judge(machines, k, rules, best, bits, now, found, n):  # type: ignore[no-unt
         change = m.before - m.lowest if k == BRAKING else m.highest - m.before
         if change < max(rule.contradict_mps, rule.contradict * m.impulse):
             return n
-    if not confirmed and m.vertical > rule.vertical_ratio * max(m.peak, m.horizontal):
+    turned = k == FREE and kind == CORNERING  # a pothole does not turn the car, however rough the road in the bend
+    if not confirmed and not turned and m.vertical > rule.vertical_ratio * max(m.peak, m.horizontal):
         return n
     if k == FREE and (m.turn_peak > rule.handled_degps or m.horizontal > rule.plausible):
         return n
@@ -277,6 +278,8 @@ def harsh(rows, first, ending, rules, machines, best, bits, ring, memory, trace,
                 if silent or x < rule.minor or t < m.quiet_until:
                     continue
                 speed = np.nan if k == FREE else recent(ring, newest, known, SPEED, rule.gate_lag, BEFORE_LIMIT)
+                if np.isnan(speed) and k != FREE:
+                    speed = recent(ring, newest, known, SPEED, 0, rule.gate_lag)
                 if speed < rule.gate:
                     continue
                 opened = True

@@ -52,7 +52,7 @@ LIMITS: Final = np.dtype(
         ("rest_still", "<f8"),
         ("drive", "<i8"),
         ("rest", "<i8"),
-        ("repeat", "<i8"),
+        ("again", "<i8"),
     ]
 )
 RULES: Final = 4  # rows of `kept`: SPEEDING - 3 … FATIGUE - 3
@@ -273,7 +273,7 @@ def sustained(rows, first, ending, limits, kept, counts, memory, found):  # type
             for b in range(len(SPEED_BITS)):
                 counts[3, b] += 1 if row.sources & SPEED_BITS[b] else 0
             lasted = t - one.start
-            if lasted >= limit.drive + one.reported * limit.repeat:
+            if lasted >= limit.drive + one.reported * limit.again:
                 level = min(one.reported, 2)
                 one.reported += 1
                 n = tell(kept, FATIGUE, counts, 0, level, t, lasted / NS_PER_S, t, found, n)
