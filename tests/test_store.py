@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -486,3 +487,39 @@ def test_closing_twice_is_fine_and_use_after_it_is_one_line(tmp_path: Path) -> N
     store.close()
     with pytest.raises(StoreError, match="closed"):
         store.append([(1, event(1))])
+
+
+def test_threads_of_the_writer_may_append_read_and_acknowledge_at_once(tmp_path: Path) -> None:
+    appended = 150
+    with Store.open(tmp_path) as store:
+        store.begin_boot("boot-1")
+
+        def send() -> list[int]:
+            sent: list[int] = []
+            while len(sent) < appended:
+                for entry in store.pending("event", len(sent), 2000):
+                    sent.append(entry.seq)
+                store.acknowledge({"event": len(sent)})
+            return sent
+
+        with ThreadPoolExecutor() as pool:
+            sending = pool.submit(send)
+            for n in range(appended):
+                store.append([(n, event(n))])
+                store.append_block(drive(1, start_ns=n * S, seed=n))
+            assert sending.result(timeout=60) == list(range(1, appended + 1))
+        assert store.positions()["event"] == appended
+        assert len(store.read_block(0, appended * S, "boot-1")) == appended * 40
+        assert store.verify().ok
+
+
+def test_reading_a_store_needs_neither_numba_nor_sqlite_utils(store: Store, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from agent.store import Store;"
+        "Store.open(pathlib.Path(sys.argv[1]), read_only=True).close();"
+        "print(sorted({'numba', 'sqlite_utils', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]", done.stderr

@@ -85,7 +85,7 @@ class _Dates:
         self._recorded = {number for (number,) in database.rows("SELECT number FROM boot WHERE recorded")}
         self._clocks: dict[int, list[Clock]] = {}
         for boot, t, offset, quality, uncertainty in database.rows(
-            "SELECT boot, t_ns, offset_ns, quality, uncertainty_ns FROM clock WHERE quality != 'none' ORDER BY boot, entry"
+            "SELECT boot, t_ns, offset_ns, quality, uncertainty_ns FROM clock WHERE quality != 'none' ORDER BY entry"
         ):
             if boot not in self._recorded:
                 clock = Clock(t_ns=t, offset_ns=offset, quality=quality, uncertainty_ns=uncertainty)
