@@ -160,10 +160,25 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
         decode(sealed(10, TIME_UNIT_NS, bomb, inner_size=1000))
 
 
-def test_columns_that_claim_more_times_than_samples_are_refused() -> None:
-    # 300 groups of a million times each, which would be 2.4 GB, in a table of 2 kB; only one column of one sample
-    groups, columns = 300, 300
-    table = bytes([0xAC, 2, 0xAC, 2]) + bytes([0xC0, 0x84, 0x3D, 1, 0, 1]) * groups + b"\0"
-    table += b"".join(bytes([1, *([i & 0x7F | 0x80, i >> 7] if i > 127 else [i]), 1, 1, 0, 1]) for i in range(columns))
-    with pytest.raises(ValueError, match="sample counts"):
+def number(value: int) -> bytes:
+    """A variable-length integer as the table writes it."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def test_times_that_no_column_uses_are_refused_before_they_take_memory() -> None:
+    # constant columns need no bytes: 298 unused groups of a million times would be 2.4 GB, out of a 4 kB table
+    constant = bytes([1, 0, 1])
+    counts = [1_000_000 - 299, 1] + [1_000_000] * 298
+    table = number(300) + number(300) + b"".join(number(count) + constant for count in counts) + b"\0"
+    for group in [0] + [1] * 299:
+        table += number(60) + number(group) + number(1) + constant
+    with pytest.raises(ValueError, match="column table"):
         decode(sealed(1_000_000, TIME_UNIT_NS, table))
+    one_group = (
+        number(1) + number(1) + number(1_000_000) + constant + b"\0" + number(60) + number(0) + number(2) + constant
+    )
+    assert len(decode(sealed(1_000_000, TIME_UNIT_NS, one_group))) == 1_000_000
