@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from agent.fuse.measured import SPEED_SOURCES
 from agent.state import STEP_NS
 
 DT: Final = STEP_NS * 1e-9
@@ -16,6 +17,12 @@ LEARN_MPS: Final = 1.0
 LEARN_LIMIT: Final = 7.0  # m/s², beyond which a row is a knock rather than driving
 RECENT_S: Final = 180.0  # memory of the second opinion that notices a box turned about the vertical
 TURNED_COS: Final = 0.9063  # 25°
+# Satellite speed has no scale error; wheels, bus and PID 0x0D read up to a few per cent wrong (D2, WAHL). The ratio is
+# learned at a steady speed, where a lag of the satellites does no harm, and comes into use over a minute.
+SCALE_MPS: Final = 8.0
+SCALE_LIMIT: Final = 0.1
+SCALE_S: Final = 300.0
+SCALE_ROWS: Final = 600.0
 STUCK_S: Final = 2.0
 NOTE_MOUNT: Final = 1.0
 NOTE_MOVED: Final = 2.0
@@ -56,6 +63,8 @@ VEHICLE: Final = np.dtype(
         ("road_n", "<f8", 2),
         ("roll", "<f8", 2),  # bias of lat: box, car
         ("roll_n", "<f8", 2),
+        ("scale", "<f8", SPEED_SOURCES),  # relative error of each speed against the satellites
+        ("scale_n", "<f8", SPEED_SOURCES),
         ("unsure_s", "<f8"),  # time without any slope
         ("still_rows", "<i8"),
         ("rows", "<i8"),

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.channels import CHANNELS
-from agent.fuse.measured import SPEED_SOURCES
+from agent.fuse.measured import CAN_I, GNSS_I, OBD_I, SPEED_SOURCES, WHEEL_I
 
 LOOK_NS: Final = 1_500_000_000
 BIN_NS: Final = 50_000_000
@@ -23,7 +23,7 @@ PROXY_S: Final = 20.0  # averaging of "up" for `vertical`, which does without th
 MPS_PER_COUNT: Final = 1 / 3.6  # PID 0x0D
 
 # What a channel is to this kernel.
-IGNORED, WHEEL, WHEELS, BUS, OBD, GNSS, ACCEL, GYRO, SERIES, HELD, HEADING, POSITION = range(12)
+IGNORED, WHEEL, SPEED, GNSS, ACCEL, GYRO, SERIES, HELD, HEADING, POSITION = range(10)
 # Values that are held: one per row cell.
 (
     RPM,
@@ -54,10 +54,10 @@ _USES: Final = {
     "Vehicle.Chassis.Axle.Row1.Wheel.Right.Speed": (WHEEL, 1),
     "Vehicle.Chassis.Axle.Row2.Wheel.Left.Speed": (WHEEL, 2),
     "Vehicle.Chassis.Axle.Row2.Wheel.Right.Speed": (WHEEL, 3),
-    "Wheel.Speed": (WHEELS, 0),
-    "Vehicle.Speed": (BUS, 0),
-    "Obd.Speed": (OBD, 0),
-    "Gnss.Speed": (GNSS, 0),
+    "Wheel.Speed": (SPEED, WHEEL_I),
+    "Vehicle.Speed": (SPEED, CAN_I),
+    "Obd.Speed": (SPEED, OBD_I),
+    "Gnss.Speed": (GNSS, GNSS_I),
     **{f"Imu.Acceleration.{a}": (ACCEL, i) for i, a in enumerate("XYZ")},
     **{f"Imu.AngularVelocity.{a}": (GYRO, i) for i, a in enumerate("XYZ")},
     "Vehicle.Acceleration.Longitudinal": (SERIES, 2),

@@ -6,7 +6,7 @@ sides are high-pass filtered alike, so that road slope and bias fall out. Rows o
 does not sit as learned, give nothing in box axes.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numba as nb
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from agent.fuse.belief import (
     CORRELATED_ROWS,
     DT,
+    EVIDENCE,
     LEARN_LIMIT,
     LEARN_MPS,
     NOTE,
@@ -21,6 +22,10 @@ from agent.fuse.belief import (
     NOTE_MOVED,
     RECENT_S,
     ROWS_PER_CHECK,
+    SCALE_LIMIT,
+    SCALE_MPS,
+    SCALE_ROWS,
+    SCALE_S,
     STANDARD_G,
     STILL_ROWS,
     STUCK_S,
@@ -36,17 +41,17 @@ _P, _V = nb.from_dtype(PARAMETERS), nb.from_dtype(VEHICLE)
 _M, _O, _T = nb.from_dtype(MEASURED)[::1], nb.from_dtype(STATE)[::1], nb.from_dtype(NOTE)[::1]
 _N = nb.int64[::1]
 _A = nb.types.Array(nb.float64, 1, "A")  # vectors inside records are not plain contiguous arrays to numba
-_KERNEL: Final = {"cache": True, "nogil": True, "error_model": "numpy"}
+_KERNEL: Final[dict[str, Any]] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @nb.njit(nb.float64(_A, _A), **_KERNEL)
-def dot(a, b):
+def dot(a: Any, b: Any) -> Any:
     """Multiply two vectors."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @nb.njit(nb.float64(_A), **_KERNEL)
-def make_unit(a):
+def make_unit(a: Any) -> Any:
     """Scale a vector to length one in place and return the length it had."""
     size = np.sqrt(dot(a, a))
     if size > 0.0:
@@ -56,7 +61,7 @@ def make_unit(a):
 
 
 @nb.njit(nb.void(_A, _A, _A), **_KERNEL)
-def cross(a, b, out):
+def cross(a: Any, b: Any, out: Any) -> Any:
     """Write a × b."""
     out[0] = a[1] * b[2] - a[2] * b[1]
     out[1] = a[2] * b[0] - a[0] * b[2]
@@ -64,14 +69,14 @@ def cross(a, b, out):
 
 
 @nb.njit(nb.float64(nb.float64, nb.float64, nb.float64, nb.float64), **_KERNEL)
-def settle(bias, value, n, tau_s):
+def settle(bias: Any, value: Any, n: Any, tau_s: Any) -> Any:
     """Move a bias towards a value: quickly while new (`n` rows old), then with `tau_s`; outliers pull little."""
     step = min(max(value - bias, -1.5), 1.5) if n > 10.0 else value - bias
     return bias + step * max(DT / tau_s, 1.0 / (n + 1.0))
 
 
 @nb.njit(nb.int64(_P, _N, _A, _A, _A), **_KERNEL)
-def choose_speed(p, tally, speed, slope, same_s):
+def choose_speed(p: Any, tally: Any, speed: Any, slope: Any, same_s: Any) -> Any:
     """Return the speed source to believe, -1 without any: the preferred one that is neither frozen nor outvoted."""
     for i in range(SPEED_SOURCES):
         if np.isnan(speed[i]) or same_s[i] < p.frozen_s:
@@ -105,7 +110,7 @@ def choose_speed(p, tally, speed, slope, same_s):
 
 
 @nb.njit(nb.float64(_P, _V, nb.int64, _A), **_KERNEL)
-def find_forward(p, v, which, out):
+def find_forward(p: Any, v: Any, which: Any, out: Any) -> Any:
     """Write the forward direction that the evidence shows and return the confidence in it."""
     e = v.evidence[which]
     up = v.up
@@ -136,8 +141,17 @@ def find_forward(p, v, which, out):
     return trust / (1.0 + (error_deg / p.error_deg) ** 2)
 
 
+@nb.njit(nb.void(nb.from_dtype(EVIDENCE), nb.float64), **_KERNEL)
+def fade(e: Any, keep: Any) -> Any:
+    """Keep a share of the evidence."""
+    e.ss, e.aa, e.n, e.cc = e.ss * keep, e.aa * keep, e.n * keep, e.cc * keep
+    for i in range(3):
+        e.xs[i] *= keep
+        e.xc[i] *= keep
+
+
 @nb.njit(nb.void(_V, nb.int64, nb.float64, _T, _N), **_KERNEL)
-def forget(v, t, angle, notes, n_notes):
+def forget(v: Any, t: Any, angle: Any, notes: Any, n_notes: Any) -> Any:
     """Drop the mount because the box was moved by `angle` degrees; tell it only if it had been learned."""
     if v.confidence > 0.0 and v.noted > 0.0:
         note = notes[n_notes[0]]
@@ -148,11 +162,8 @@ def forget(v, t, angle, notes, n_notes):
     v.tilted_rows = 0
     v.suspect_rows = 0
     for k in range(2):
-        e = v.evidence[k]
-        e.xs[:] = 0.0
-        e.xc[:] = 0.0
-        e.ss, e.aa, e.n, e.cc = 0.0, 0.0, 0.0, 0.0
         v.residual[k] = 0.0
+        fade(v.evidence[k], 0.0)
     v.mean_n = 0.0
     v.level[:] = 0.0
     v.road_n[0] = 0.0
@@ -160,7 +171,7 @@ def forget(v, t, angle, notes, n_notes):
 
 
 @nb.njit(nb.void(_P, _V, nb.int64, _T, _N), **_KERNEL)
-def check_mount(p, v, t, notes, n_notes):
+def check_mount(p: Any, v: Any, t: Any, notes: Any, n_notes: Any) -> Any:
     """Work out forward from the evidence, and note what is new."""
     forward = np.zeros(3)
     recent = np.zeros(3)
@@ -188,7 +199,7 @@ def check_mount(p, v, t, notes, n_notes):
 
 
 @nb.njit(nb.boolean(_P, _V, _N, _A, nb.float64, _A, nb.boolean), **_KERNEL)
-def sits_well(p, v, tally, accel, size, turning, standing):
+def sits_well(p: Any, v: Any, tally: Any, accel: Any, size: Any, turning: Any, standing: Any) -> Any:
     """Say whether the box sits as learned; a turn of it shows as gravity that leaks sideways without growing."""
     upward = dot(accel, v.up)
     sideways = np.sqrt(max(size * size - upward * upward, 0.0))
@@ -213,7 +224,7 @@ def sits_well(p, v, tally, accel, size, turning, standing):
 
 
 @nb.njit(nb.void(_P, _V, _A, nb.float64, nb.boolean, _A), **_KERNEL)
-def learn_gravity(p, v, accel, size, standing, turning):
+def learn_gravity(p: Any, v: Any, accel: Any, size: Any, standing: Any, turning: Any) -> Any:
     """Find the first gravity, then follow it slowly over rows without manoeuvres."""
     if v.up_s == 0.0:
         if not (0.8 * STANDARD_G < size < 1.2 * STANDARD_G) or dot(turning, turning) > 100.0:
@@ -238,7 +249,7 @@ def learn_gravity(p, v, accel, size, standing, turning):
 
 
 @nb.njit(nb.void(_P, _V, _A, nb.float64, nb.float64, nb.float64, nb.boolean), **_KERNEL)
-def gather(p, v, accel, slope, sideways, speed, straight):
+def gather(p: Any, v: Any, accel: Any, slope: Any, sideways: Any, speed: Any, straight: Any) -> Any:
     """Add one row to the evidence for forward: box acceleration against what speed and turning say."""
     v.mean_n = min(v.mean_n + 1.0, 10.0 / DT)
     lateral = 0.0 if np.isnan(sideways) else sideways
@@ -260,11 +271,7 @@ def gather(p, v, accel, slope, sideways, speed, straight):
     ds, dc = slope - v.mean[3], lateral - v.mean[4]
     for k in range(2):
         e = v.evidence[k]
-        keep = 1.0 - DT / (p.memory_s if k == 0 else RECENT_S)
-        e.ss, e.aa, e.n, e.cc = e.ss * keep, e.aa * keep, e.n * keep, e.cc * keep
-        for i in range(3):
-            e.xs[i] *= keep
-            e.xc[i] *= keep
+        fade(e, 1.0 - DT / (p.memory_s if k == 0 else RECENT_S))
         if straight:
             e.ss += ds * ds
             e.aa += size2
@@ -278,7 +285,7 @@ def gather(p, v, accel, slope, sideways, speed, straight):
 
 
 @nb.njit(nb.void(_V), **_KERNEL)
-def restart(v):
+def restart(v: Any) -> Any:
     """Forget what a data gap makes untrue; gravity, forward and their evidence stay."""
     v.slow_s = 0.0
     v.tilted_rows = 0
@@ -293,7 +300,7 @@ def restart(v):
 
 
 @nb.njit(nb.void(_M, _P[::1], _V[::1], _N, _O, _T, _N), **_KERNEL)
-def understand(measured, parameters, vehicle, tally, out, notes, n_notes):
+def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: Any, notes: Any, n_notes: Any) -> Any:
     """Turn `MEASURED` rows into as many `STATE` rows; append what is learned about the mount to `notes`."""
     p, v = parameters[0], vehicle[0]
     speeds, slopes, forward, left = np.empty(SPEED_SOURCES), np.empty(SPEED_SOURCES), np.empty(3), np.empty(3)
@@ -316,8 +323,14 @@ def understand(measured, parameters, vehicle, tally, out, notes, n_notes):
         chosen = choose_speed(p, tally, speeds, slopes, m.same_s)
         speed, slope, sources = np.nan, np.nan, 0
         if chosen >= 0:
-            speed = speeds[chosen]
             slope = slopes[chosen]
+            steady = speeds[GNSS_I] > SCALE_MPS and abs(slopes[GNSS_I]) < 0.3 and abs(slope) < 0.3
+            for i in range(GNSS_I):
+                ratio = speeds[GNSS_I] / speeds[i] if steady else np.nan
+                if abs(ratio - 1.0) < SCALE_LIMIT:
+                    v.scale[i] = settle(v.scale[i], ratio - 1.0, v.scale_n[i], SCALE_S)
+                    v.scale_n[i] += 1.0
+            speed = speeds[chosen] * (1.0 + v.scale[chosen] * min(v.scale_n[chosen] / SCALE_ROWS, 1.0))
             room = max(p.agree_mps, p.agree_share * speed)
             for i in range(SPEED_SOURCES):
                 if abs(speeds[i] - speed) <= room:

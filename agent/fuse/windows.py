@@ -5,7 +5,7 @@ turning rates pass a median of three and are summed in 50 ms bins. Rows wait for
 1 Hz fix has a neighbour on both sides only then.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numba as nb
 import numpy as np
@@ -23,11 +23,12 @@ _M = nb.from_dtype(of.MEASURED)
 _PS, _SS, _MS, _B = _P[::1], _S[::1], _M[::1], nb.from_dtype(BLOCK)[::1]
 _U = nb.from_dtype(on.USE)[::1]
 _N = nb.int64[::1]
-_KERNEL: Final = {"cache": True, "nogil": True, "error_model": "numpy"}
+_PAIR: Any = nb.types.UniTuple(nb.int64, 2)  # type: ignore[no-untyped-call]
+_KERNEL: Final[dict[str, Any]] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @nb.njit(nb.void(_P, _S, _N, nb.int64, nb.int64, nb.float64), **_KERNEL)
-def push(p, s, tally, source, t, value):
+def push(p: Any, s: Any, tally: Any, source: Any, t: Any, value: Any) -> Any:
     """Add one value to a ring unless it is a jump or a repeat of a value that was not refreshed."""
     head = s.head[source]
     if head and value != s.raw[source]:
@@ -35,10 +36,8 @@ def push(p, s, tally, source, t, value):
             step = abs(value - s.raw[source])
             run = (t - s.changed[source]) * 1e-9
             if step > 1.5 * on.MPS_PER_COUNT and s.step > 1.5 * on.MPS_PER_COUNT and run <= p.slope_limit_s:
-                if s.periods == 0 or run < s.period:
-                    s.period = run
-                else:
-                    s.period += 0.1 * (run - s.period)
+                faster = s.periods == 0 or run < s.period
+                s.period = run if faster else s.period + 0.1 * (run - s.period)
                 s.periods += 1
             s.step = step
         s.changed[source] = t
@@ -84,7 +83,7 @@ def push(p, s, tally, source, t, value):
 
 
 @nb.njit(nb.void(_P, _S, _N), **_KERNEL)
-def push_wheels(p, s, tally):
+def push_wheels(p: Any, s: Any, tally: Any) -> Any:
     """Average the wheels at hand, without those that lock or spin, into the wheel speed."""
     most, second, n = -1.0, -1.0, 0
     for w in range(4):
@@ -107,7 +106,7 @@ def push_wheels(p, s, tally):
 
 
 @nb.njit(nb.int64(_S, nb.int64), **_KERNEL)
-def bin_at(s, t):
+def bin_at(s: Any, t: Any) -> Any:
     """Return the place of the bin that holds time `t`, emptied if it was an older one's; -1 if too old."""
     b = t // on.BIN_NS
     k = b % on.BINS
@@ -122,7 +121,7 @@ def bin_at(s, t):
 
 
 @nb.njit(nb.void(_S, nb.int64, nb.int64, nb.float64, nb.float64, nb.float64), **_KERNEL)
-def put(s, group, t, x, y, z):
+def put(s: Any, group: Any, t: Any, x: Any, y: Any, z: Any) -> Any:
     """Sum the value before this one, after a median of three, into its bin."""
     past, past_t = s.past[group], s.past_t[group]
     n = s.past_n[group]
@@ -146,7 +145,7 @@ def put(s, group, t, x, y, z):
 
 
 @nb.njit(nb.void(_S, nb.int64, nb.float64, nb.float64, nb.float64), **_KERNEL)
-def shake(s, t, x, y, z):
+def shake(s: Any, t: Any, x: Any, y: Any, z: Any) -> Any:
     """Keep the largest vertical deviation of a bin, raw, and the running direction of up that it needs."""
     past = s.past[0]
     if s.past_n[0] == 0 or x != past[0, 0] or y != past[0, 1] or z != past[0, 2]:
@@ -155,9 +154,7 @@ def shake(s, t, x, y, z):
     s.up_s = min(s.up_s + dt, on.PROXY_S)
     part = dt / s.up_s if s.up_s > 0.0 else 1.0
     up = s.up
-    up[0] += part * (x - up[0])
-    up[1] += part * (y - up[1])
-    up[2] += part * (z - up[2])
+    up[0], up[1], up[2] = up[0] + part * (x - up[0]), up[1] + part * (y - up[1]), up[2] + part * (z - up[2])
     size = np.sqrt(up[0] * up[0] + up[1] * up[1] + up[2] * up[2])
     if s.up_s >= 1.0 and size > 5.0:
         k = bin_at(s, t)
@@ -165,7 +162,7 @@ def shake(s, t, x, y, z):
 
 
 @nb.njit(nb.void(_S, nb.int64, nb.int64, nb.float64), **_KERNEL)
-def hold(s, index, t, value):
+def hold(s: Any, index: Any, t: Any, value: Any) -> Any:
     """Keep a value for the row it belongs to."""
     row = -(-t // STEP_NS)
     s.cell[index, row % on.CELLS] = value
@@ -175,7 +172,7 @@ def hold(s, index, t, value):
 
 
 @nb.njit(nb.void(_P, _S, _N, nb.int64, nb.int64, nb.float64), **_KERNEL)
-def locate(p, s, tally, index, t, value):
+def locate(p: Any, s: Any, tally: Any, index: Any, t: Any, value: Any) -> Any:
     """Hold a position once both halves are here, unless it lies where no car can have come."""
     s.fix[index] = value
     s.fix_t[index] = t
@@ -183,6 +180,7 @@ def locate(p, s, tally, index, t, value):
     lat, lon = s.fix[2 * pair], s.fix[2 * pair + 1]
     if abs(s.fix_t[2 * pair] - s.fix_t[2 * pair + 1]) > on.SET_NS or np.isnan(lat + lon):
         return
+    s.fix[2 * pair], s.fix[2 * pair + 1] = np.nan, np.nan
     a = on.GNSS_LATITUDE + 2 * pair
     if not np.isnan(s.latest[a]):
         north = (lat - s.latest[a]) * 111_195.0
@@ -192,26 +190,21 @@ def locate(p, s, tally, index, t, value):
         if np.hypot(north, east) > room + p.position_jump_mps * (t - s.latest_t[a]) * 1e-9:
             tally[of.POSITION_JUMPS] += 1
             s.fix_jumps[pair] += 1
-            s.fix[2 * pair] = np.nan
-            s.fix[2 * pair + 1] = np.nan
             if s.fix_jumps[pair] < 4:
                 return
     s.fix_jumps[pair] = 0
     hold(s, a, t, lat)
     hold(s, a + 1, t, lon)
-    s.fix[2 * pair] = np.nan
-    s.fix[2 * pair + 1] = np.nan
 
 
 @nb.njit(nb.void(_P, _S, _N, nb.int64, nb.int64, nb.int64, nb.float64), **_KERNEL)
-def take(p, s, tally, kind, index, t, value):
+def take(p: Any, s: Any, tally: Any, kind: Any, index: Any, t: Any, value: Any) -> Any:
     """Give one sample to where it belongs."""
     if kind in (on.ACCEL, on.GYRO):
         group = kind - on.ACCEL
         bit = 1 << index
-        if s.axis_set[group] & bit or t - s.axis_t[group] > on.SET_NS:
+        if s.axis_set[group] == 0 or s.axis_set[group] & bit or t - s.axis_t[group] > on.SET_NS:
             s.axis_set[group] = 0
-        if s.axis_set[group] == 0:
             s.axis_t[group] = t
         s.axis[group, index] = value
         s.axis_set[group] |= bit
@@ -232,13 +225,9 @@ def take(p, s, tally, kind, index, t, value):
         s.wheel_set |= 1 << index
         if s.wheel_set == 15:
             push_wheels(p, s, tally)
-    elif kind == on.WHEELS:
-        if s.wheel_seen == 0 or t - s.wheel_seen > on.SECOND:
-            push(p, s, tally, of.WHEEL_I, t, value)
-    elif kind == on.BUS:
-        push(p, s, tally, 1, t, value)
-    elif kind == on.OBD:
-        push(p, s, tally, of.OBD_I, t, value)
+    elif kind == on.SPEED:
+        if index != of.WHEEL_I or s.wheel_seen == 0 or t - s.wheel_seen > on.SECOND:
+            push(p, s, tally, index, t, value)
     elif kind == on.GNSS:
         poor = (
             t - s.latest_t[on.GNSS_SPEED_ACCURACY] < on.FIX_NS
@@ -263,7 +252,7 @@ def take(p, s, tally, kind, index, t, value):
 
 
 @nb.njit(nb.void(_P, _S, _M, nb.int64, nb.int64), **_KERNEL)
-def read_speed(p, s, m, source, t):
+def read_speed(p: Any, s: Any, m: Any, source: Any, t: Any) -> Any:
     """Interpolate one source's speed at `t` and fit its slope around it."""
     times, values, head = s.ring_t[source], s.ring[source], s.head[source]
     kept = min(head, on.RING)
@@ -318,7 +307,7 @@ def read_speed(p, s, m, source, t):
 
 
 @nb.njit(nb.void(_S, _M, nb.int64), **_KERNEL)
-def read_bins(s, m, t):
+def read_bins(s: Any, m: Any, t: Any) -> Any:
     """Give the centred means of the inertial sensors: 1 s, and 0.5 s where there is a sample, else 1 s."""
     whole, half = np.zeros((on.GROUPS, 3)), np.zeros((on.GROUPS, 3))
     n_whole, n_half = np.zeros(on.GROUPS), np.zeros(on.GROUPS)
@@ -353,19 +342,19 @@ def read_bins(s, m, t):
 
 
 @nb.njit(nb.float64(_S, nb.int64, nb.int64, nb.int64), **_KERNEL)
-def held_at(s, index, t, limit):
+def held_at(s: Any, index: Any, t: Any, limit: Any) -> Any:
     """Return a held value that is at most `limit` ns old at `t`, else NaN."""
     return s.held[index] if s.held_t[index] >= t - limit else np.nan
 
 
 @nb.njit(nb.float64(nb.float64, nb.float64), **_KERNEL)
-def either(a, b):
+def either(a: Any, b: Any) -> Any:
     """Return the first of two values that is known."""
     return b if np.isnan(a) else a
 
 
 @nb.njit(nb.void(_P, _S, _M), **_KERNEL)
-def measure(p, s, m):
+def measure(p: Any, s: Any, m: Any) -> Any:
     """Write the next row and move on."""
     t = s.row * STEP_NS
     cell = s.row % on.CELLS
@@ -391,7 +380,7 @@ def measure(p, s, m):
     m.steering = held_at(s, on.STEERING, t, on.HELD_NS)
     m.limit = held_at(s, on.LIMIT, t, on.HELD_NS)
     m.ignition = s.held[on.IGNITION]
-    satellite = not np.isnan(held_at(s, on.GNSS_LATITUDE, t, on.FIX_NS))
+    satellite = s.held_t[on.GNSS_LATITUDE] >= t - on.FIX_NS and not np.isnan(s.held[on.GNSS_LATITUDE])
     m.latitude = held_at(s, on.GNSS_LATITUDE if satellite else on.CAR_LATITUDE, t, on.FIX_NS)
     m.longitude = held_at(s, on.GNSS_LONGITUDE if satellite else on.CAR_LONGITUDE, t, on.FIX_NS)
     m.accuracy = held_at(s, on.GNSS_ACCURACY if satellite else on.CAR_ACCURACY, t, on.FIX_NS)
@@ -401,7 +390,7 @@ def measure(p, s, m):
 
 
 @nb.njit(nb.void(_S, nb.int64), **_KERNEL)
-def restart(s, t):
+def restart(s: Any, t: Any) -> Any:
     """Forget everything but the ignition and the sense of up; the next row follows `t`."""
     s.head[:] = 0
     s.seen[:] = 0
@@ -421,12 +410,13 @@ def restart(s, t):
     s.row = -(-t // STEP_NS)
 
 
-@nb.njit(nb.types.UniTuple(nb.int64, 2)(_B, nb.int64, nb.boolean, _U, _PS, _SS, _N, _MS), **_KERNEL)
-def collect(samples, start, ending, uses, parameters, stream, tally, out):
+@nb.njit(_PAIR(_B, nb.int64, nb.boolean, _U, _PS, _SS, _N, _MS), **_KERNEL)
+def collect(
+    samples: Any, start: Any, ending: Any, uses: Any, parameters: Any, stream: Any, tally: Any, out: Any
+) -> Any:
     """Take samples from `start` on and write rows until `out` is full.
 
-    Return the next sample's index and the number of rows. A row is due when a sample arrives more than `LOOK_NS`
-    after it, when a gap begins, or when `ending`.
+    Return the next sample's index and the number of rows.
     """
     p, s = parameters[0], stream[0]
     rows = 0
