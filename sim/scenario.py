@@ -177,7 +177,7 @@ def write_script(what: Scenario, minutes: float, rng: np.random.Generator) -> Sc
     calm = [b for b in blocks if b in CALM] or [motorway_leg]
     s.stand(s.between(8, 25))
     total = minutes * 60.0
-    once = sorted((s.between(0.3, 0.9) * total, i) for i in range(len(what.once)))
+    once = sorted((s.between(0.15, 0.4) * total, i) for i in range(len(what.once)))
     errand = s.between(0.4, 0.6) * total if what.park_minutes and minutes >= 30 else np.inf
     while s.elapsed_s < total - 40.0:
         if s.elapsed_s < min(what.cautious_s, total / 4):

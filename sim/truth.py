@@ -55,6 +55,7 @@ class Rules:
 
     # 10 % above the highest limit is warned of, 20 % and 50 % cost penalty points (order 163 of 2021)
     speeding_mps: tuple[float, float, float] = (132 / 3.6, 144 / 3.6, 180 / 3.6)
+    speeding_release_mps: float = 126 / 3.6
     speeding_hold_s: float = 10.0
     speeding_merge_s: float = 5.0
     idling_s: tuple[float, float, float] = (300.0, 900.0, 3600.0)
@@ -187,12 +188,18 @@ def lasting_events(motion: Motion, rules: Rules) -> list[TruthEvent]:
     for first, last in _runs(standing):
         duration = (last - first) * DT
         events += _lasting("idling", first, last, duration, rules.idling_s, "s", motion, duration)
-    fast = _spans(motion.speed, rules.speeding_mps[0] * 0.98, rules.speeding_mps[0] * 0.98, rules.speeding_merge_s)
+    fast = _spans(motion.speed, rules.speeding_mps[0] * 0.98, rules.speeding_release_mps, rules.speeding_merge_s)
+    ended = None
     for first, last in fast:
         if (last - first) * DT >= rules.speeding_hold_s:
             top = _held_for(motion.speed[first:last], rules.speeding_hold_s)
             peak = float(motion.speed[first:last].max())
-            events += _lasting("speeding", first, last, top, rules.speeding_mps, "m/s", motion, peak)
+            found = _lasting("speeding", first, last, top, rules.speeding_mps, "m/s", motion, peak)
+            # worn tyres shift the crossing of a threshold by a second: a short pause may or may not end the event
+            if found and ended is not None and first - ended < (rules.speeding_merge_s + 2.0) / DT:
+                found = [_joined(events.pop(), found[0])]
+            events += found
+            ended = last if found else ended
     for first, last in _runs(motion.rpm >= rules.rev_rpm[0] * 0.98):
         if (last - first) * DT >= rules.rev_hold_s * 0.8:
             top = _held_for(motion.rpm[first:last], rules.rev_hold_s)
@@ -249,9 +256,13 @@ def _runs(inside: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def trips(motion: Motion) -> list[tuple[float, float]]:
-    """Return start and end in s of each stretch with the ignition on."""
-    return [(round(a * DT, 3), round(b * DT, 3)) for a, b in _runs(motion.ignition > 0.5)]
+def trips(motion: Motion, least_m: float = 50.0) -> list[tuple[float, float]]:
+    """Return start and end in s of each stretch with the ignition on in which the car goes somewhere."""
+    last = len(motion.distance) - 1
+    runs = [
+        (a, b) for a, b in _runs(motion.ignition > 0.5) if motion.distance[min(b, last)] - motion.distance[a] > least_m
+    ]
+    return [(round(a * DT, 3), round(b * DT, 3)) for a, b in runs]
 
 
 def stops(motion: Motion, least_s: float = 1.0) -> list[tuple[float, float]]:
