@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent.blocks import Block, Frames, join_blocks
+from agent.blocks import Block, Frames
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S, iso_utc, monotonic_ns, wait
 from agent.config import config_dir
@@ -20,6 +20,7 @@ from agent.settings import AgentConfig, load_agent
 from agent.spine import Output, Spine
 from agent.store import Store
 from agent.sync import Sync, SyncSettings, SyncThread
+from drivers.decode.interleave import interleave
 from drivers.decode.obd import ObdDecoder
 from drivers.decode.profile import Profile, identify, list_profiles, load_profile
 from drivers.decode.tables import Decoder, compile_entries
@@ -50,9 +51,10 @@ class Decode:
         if not self._named:
             self._named = True
             self._identify(frames, buses)
-        block = join_blocks([self._signals.decode(frames, buses), self._obd.decode(frames)])
+        # a new block: the decoders reuse their buffers, and replay may hold blocks back
+        block = interleave(self._signals.decode(frames, buses), self._obd.decode(frames))
         self.samples += len(block)
-        return block if block.base is None else block.copy()  # decoders reuse their buffers, replay holds blocks back
+        return block
 
     @property
     def unknown_ids(self) -> set[tuple[str, int]]:

@@ -98,9 +98,9 @@ class Product:
 
     def serve(self, http: str) -> str:
         """Serve the pages in a thread and return their address."""
-        from receiver import serve
+        from receiver.serve import serve_in_thread
 
-        return serve.in_background(self._engine, http, self._stack)
+        return serve_in_thread(self._engine, http, self._stack)
 
     def drive(self, scenario: str, seed: int, minutes: float) -> str:
         """Drive once, replay the log through the agent, send it, and return a line about it."""
