@@ -136,6 +136,34 @@ def _as_records(tables: Tables) -> Tables:
     return Tables(tables.entries, *(a.view(np.recarray) for a in arrays), tables.signal_names)
 
 
+@st.composite
+def entries(draw: st.DrawFn) -> list[Entry]:
+    """Draw a message of overlapping short signals, some valid only with others, some summed."""
+    bits = st.tuples(st.integers(0, 63), st.integers(1, 30), st.booleans(), st.booleans())
+    signals = []
+    for k, (first, length, big, signed) in enumerate(draw(st.lists(bits, min_size=2, max_size=6))):
+        start = 8 * (first // 8) + 7 - first % 8 if big else first
+        signals.append(Signal(f"S{k}", start, min(length, 64 - first), big, signed, scale=0.5))
+    one = st.sampled_from(signals)
+    rules = st.lists(st.builds(Valid, one, st.integers(-2, 3)), max_size=2).map(tuple)
+    extra = st.lists(one, max_size=2).map(tuple)
+    rule = st.sampled_from(["none", "all_ones", "j1939"])
+    takes = draw(
+        st.lists(st.builds(Take, one, st.integers(1, 9), plus=extra, valid=rules, not_available=rule), max_size=5)
+    )
+    return [Entry(message(*signals), "*", tuple(takes))]
+
+
+@settings(max_examples=300, deadline=None)
+@given(chosen=entries(), data=st.lists(st.binary(max_size=8) | st.just(b"\1" * 8) | st.just(bytes(8)), max_size=20))
+def test_the_fast_paths_equal_the_path_that_can_do_anything(chosen: list[Entry], data: list[bytes]) -> None:
+    frames = frames_of([(1, False, d) for d in data], width=8)
+    fast, slow = Decoder(compile_entries(chosen)), Decoder(compile_entries(chosen))
+    slow.tables.messages["path"] = kernel.ANY
+    assert np.array_equal(fast.decode(frames, ["can0"]), slow.decode(frames, ["can0"]))
+    assert _counts(fast) == _counts(slow)
+
+
 def test_a_signal_that_ends_beyond_a_short_frame_is_left_out() -> None:
     decoder = decoder_of(message(Signal("A", 0, 8), Signal("B", 7, 16, big_endian=True), Signal("C", 12, 8)))
     assert values(decoder, (1, False, b"\x01")) == [("M.A", 1.0)]

@@ -11,9 +11,10 @@ from numba import from_dtype, njit, types
 
 from agent.blocks import BLOCK, ERROR, EXTENDED, REMOTE
 
-# A message's rows in the signal table; `plain` when every row can take the fast path of `decode`
+# A message's rows in the signal table, and which path of `decode` all of them can take
+ANY, IN_WORD, PLAIN = range(3)
 MESSAGE: Final = np.dtype(
-    [("first", "<i4"), ("count", "<i4"), ("bytes_needed", "u1"), ("plain", "u1")],
+    [("first", "<i4"), ("count", "<i4"), ("bytes_needed", "u1"), ("path", "u1")],
     align=True,
 )
 # kind: how raw bits become a number
@@ -23,6 +24,13 @@ SIGNAL: Final = np.dtype(
         ("shift", "<u8"),  # fast path: to the right, of the (swapped) first word
         ("mask", "<u8"),
         ("sign", "<u8"),  # the sign bit of a signed signal, else 0
+        (
+            "select_mask",
+            "<u8",
+        ),  # fast path: these bits of the first word must be select_bits, or it is not in the frame
+        ("select_bits", "<u8"),
+        ("valid_mask", "<u8"),  # fast path: these bits of the first word must be valid_bits, or it is invalid
+        ("valid_bits", "<u8"),
         ("na_from", "<u8"),  # bits at or above this mean 'not available' or 'error' where has_na
         ("scale", "<f8"),
         ("offset", "<f8"),
@@ -76,7 +84,7 @@ _range = types.Array(from_dtype(RANGE), 1, "C")
 _block = types.Array(from_dtype(BLOCK), 1, "C")
 
 
-@njit("uint64(uint64)", cache=True, nogil=True)
+@njit("uint64(uint64)", cache=True, nogil=True, inline="always")
 def swap_bytes(word: Any) -> Any:
     """Reverse the eight bytes of `word` (the compiler makes one instruction of it)."""
     word = ((word & _HIGH16) >> _U8) | ((word & _LOW16) << _U8)
@@ -181,6 +189,7 @@ def match(
     types.uint64(types.uint64[:, ::1], types.int64, types.int64, types.int64, types.uint8),
     cache=True,
     nogil=True,
+    inline="always",
 )
 def take_bits(words: Any, i: Any, first: Any, length: Any, big_endian: Any) -> Any:
     """Return `length` (1..64) bits of frame `i` from bit `first`, right-aligned; they may cross into the next word."""
@@ -201,14 +210,14 @@ def take_bits(words: Any, i: Any, first: Any, length: Any, big_endian: Any) -> A
     return bits & (np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(64 - length))
 
 
-@njit(types.int64(types.uint64[:, ::1], types.int64, _signal, types.int64), cache=True, nogil=True)
+@njit(types.int64(types.uint64[:, ::1], types.int64, _signal, types.int64), cache=True, nogil=True, inline="always")
 def raw_of(words: Any, i: Any, signals: Any, s: Any) -> Any:
     """Return signal `s` of frame `i` as a sign-extended raw integer."""
     bits = take_bits(words, i, signals[s].first_bit, signals[s].length, signals[s].big_endian)
     return np.int64((bits ^ signals[s].sign) - signals[s].sign)
 
 
-@njit(types.float64(types.uint64[:, ::1], types.int64, _signal, types.int64), cache=True, nogil=True)
+@njit(types.float64(types.uint64[:, ::1], types.int64, _signal, types.int64), cache=True, nogil=True, inline="always")
 def value_of(words: Any, i: Any, signals: Any, s: Any) -> Any:
     """Return the value of signal `s` of frame `i`, whatever its kind."""
     kind = signals[s].kind
@@ -229,6 +238,7 @@ def value_of(words: Any, i: Any, signals: Any, s: Any) -> Any:
     types.int64(types.uint64[:, ::1], types.int64, types.int64, _signal, types.int64, _condition, _range),
     cache=True,
     nogil=True,
+    inline="always",
 )
 def is_present(words: Any, i: Any, have: Any, signals: Any, s: Any, conditions: Any, ranges: Any) -> Any:
     """Return 1 if the conditions of signal `s` hold in frame `i` of `have` bytes, 0 if not selected, -1 if invalid."""
@@ -288,7 +298,8 @@ def decode(
         first = np.uint64(messages[m].first)
         count = np.uint64(messages[m].count)
         have = min(np.int64(lengths[i]), most)
-        if messages[m].plain and messages[m].bytes_needed <= have:
+        path = messages[m].path
+        if path != ANY and messages[m].bytes_needed <= have:
             little = words[i, 0]
             big = swap_bytes(little)
             for s in range(first, first + count):
@@ -296,6 +307,19 @@ def decode(
                 word = big if signal.big_endian else little
                 bits = (word >> signal.shift) & signal.mask
                 value = np.float64(np.int64((bits ^ signal.sign) - signal.sign)) * signal.scale + signal.offset
+                if path == IN_WORD:
+                    if little & signal.select_mask != signal.select_bits:
+                        continue
+                    if little & signal.valid_mask != signal.valid_bits:
+                        counters[INVALID] += 1
+                        continue
+                    part = np.int64(signal.plus)
+                    while part >= 0:
+                        other = signals[np.uint64(part)]
+                        word = big if other.big_endian else little
+                        more = (word >> other.shift) & other.mask
+                        value += np.float64(np.int64((more ^ other.sign) - other.sign)) * other.scale + other.offset
+                        part = np.int64(other.plus)
                 sample = out[k]
                 sample.t = now
                 sample.channel = signal.channel

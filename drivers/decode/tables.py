@@ -3,10 +3,10 @@
 `compile_all` takes every signal of a DBC, its index as channel; drivers.decode.profile chooses and names channels.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,10 @@ import numpy.typing as npt
 from agent.blocks import BLOCK, Block, Frames
 from agent.errors import ConfigError
 from drivers.decode import kernel
-from drivers.decode.dbc import Database, Signal
+from drivers.decode.dbc import Database
 from drivers.decode.plan import Entry, NotAvailable, Take
+from drivers.decode.rows import Rows
 
-MAX_BYTES: Final = 64  # of a CAN FD frame; longer messages travel by transport protocols
 UNKNOWN_PLACES: Final = 1 << 13  # half of them may be used: distinct unknown 29-bit identifiers that are counted apart
 MIN_HASH_PLACES: Final = 16
 
@@ -53,7 +53,7 @@ def compile_all(database: Database, buses: str = "*") -> Tables:
 
 def compile_entries(entries: Iterable[Entry], signal_names: tuple[str, ...] = ()) -> Tables:
     """Compile the chosen signals of the chosen messages."""
-    rows = _Rows()
+    rows = Rows()
     entries = tuple(entries)
     messages = np.zeros(1 + len(entries), kernel.MESSAGE)  # the first is kernel.NO_MESSAGE
     for i, entry in enumerate(entries):
@@ -67,138 +67,6 @@ def compile_entries(entries: Iterable[Entry], signal_names: tuple[str, ...] = ()
         signal_names,
         tuple(rows.left_out),
     )
-
-
-@dataclass(slots=True)
-class _Rows:
-    """The tables while they grow."""
-
-    signals: list[tuple[Any, ...]] = field(default_factory=list)
-    conditions: list[tuple[int, int, int, int]] = field(default_factory=list)
-    ranges: list[tuple[int, int]] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-
-    def add(self, entry: Entry) -> tuple[int, int, int, int]:
-        """Add the rows of one message: first what they refer to, then the rows themselves in one run."""
-        message = entry.message
-        named = {s.name: s for s in message.signals}
-        takes = []
-        for take in entry.takes:
-            wrong = [s for s in (take.signal, *take.plus) if s.bytes_needed > MAX_BYTES or s.length > 64]
-            if wrong:
-                s = wrong[0]
-                self.left_out.append(
-                    f"{message.name}.{s.name}: {s.length} bits from bit {s.start} do not fit in a frame or in 64 bits"
-                )
-            else:
-                takes.append(take)
-        hidden: dict[str, int] = {}
-        rows = []
-        for take in takes:
-            first = len(self.conditions)
-            for selector, ranges, counted in _conditions(take, named):
-                if selector.name not in hidden:
-                    hidden[selector.name] = self._append(_row(Take(selector, 0), -1, 0, 0))
-                self.conditions.append((hidden[selector.name], len(self.ranges), len(ranges), counted))
-                self.ranges.extend(ranges)
-            plus = -1
-            for part in reversed(take.plus):
-                plus = self._append(_row(Take(part, 0, scale=take.scale), plus, 0, 0))
-            rows.append(_row(take, plus, first, len(self.conditions) - first))
-        at = len(self.signals)
-        self.signals.extend(rows)
-        plain = all(_is_plain(take) for take in takes)
-        return at, len(rows), max((t.signal.bytes_needed for t in takes), default=0), plain
-
-    def _append(self, row: tuple[Any, ...]) -> int:
-        self.signals.append(row)
-        return len(self.signals) - 1
-
-
-def _conditions(take: Take, named: dict[str, Signal]) -> list[tuple[Signal, Sequence[tuple[int, int]], int]]:
-    """List what must hold for a sample: its multiplexers, outermost first, then its validity signals (counted)."""
-    found: list[tuple[Signal, Sequence[tuple[int, int]], int]] = []
-    for part in (take.signal, *take.plus, *(v.signal for v in take.valid)):
-        chain: list[tuple[Signal, Sequence[tuple[int, int]], int]] = []
-        signal, seen = part, {part.name}
-        while signal.selector is not None and signal.selector not in seen:
-            seen.add(signal.selector)
-            selector = named[signal.selector]
-            chain.append((selector, signal.selected_by, 0))
-            signal = selector
-        found.extend(c for c in reversed(chain) if c not in found)
-    return [*found, *((v.signal, ((v.equals, v.equals),), 1) for v in take.valid)]
-
-
-def _linear(take: Take) -> tuple[float, float]:
-    """Return the factor and offset from raw bits to the channel."""
-    return take.signal.scale * take.scale, take.signal.offset * take.scale + take.offset
-
-
-def _is_plain(take: Take) -> bool:
-    """Say whether the kernel's fast path will do: whole bits of the first eight bytes and nothing to ask before."""
-    signal = take.signal
-    return (
-        signal.first_bit + signal.length <= 64
-        and signal.length < 64
-        and _kind(signal, *_linear(take)) == kernel.BITS
-        and not take.plus
-        and signal.selector is None
-        and not take.valid
-    )
-
-
-def _kind(signal: Signal, scale: float, offset: float) -> int:
-    if signal.is_float:
-        return kernel.FLOAT32 if signal.length == 32 else kernel.FLOAT64
-    if signal.length == 64 and not signal.signed:
-        return kernel.WIDE_UNSIGNED
-    whole = float(scale).is_integer() and float(offset).is_integer()
-    reach = (1 << signal.length) * abs(scale) + abs(offset)
-    # whole numbers above 2^53 are exact in 64-bit integers; beyond those a float is as good as it gets
-    return kernel.WIDE_INTEGER if whole and 2.0**53 < reach <= 2.0**63 else kernel.BITS
-
-
-def _row(take: Take, plus: int, condition: int, conditions: int) -> tuple[Any, ...]:
-    """Return a row of the signal table, in the order of kernel.SIGNAL."""
-    signal = take.signal
-    length, first = signal.length, signal.first_bit
-    na_from = _not_available_from(length, take.not_available)
-    in_word = first + length <= 64
-    scale, offset = _linear(take)
-    return (
-        (64 - first - length if signal.big_endian else first) if in_word else 0,
-        (1 << length) - 1,
-        1 << (length - 1) if signal.signed and not signal.is_float else 0,
-        (1 << 64) - 1 if na_from is None else na_from,
-        scale,
-        offset,
-        take.low,
-        take.high,
-        first,
-        length,
-        plus,
-        condition,
-        conditions,
-        take.channel,
-        signal.bytes_needed,
-        signal.big_endian,
-        _kind(signal, scale, offset),
-        na_from is not None,
-    )
-
-
-def _not_available_from(length: int, rule: NotAvailable) -> int | None:
-    """Return the lowest raw value that means 'not available' or 'error'; None when none does.
-
-    J1939-71 table 1: the highest byte 0xFE is an error and 0xFF not available in numbers of 8 bits and more; states
-    of two bits are 10 error, 11 not available, and longer states likewise use their two highest values.
-    """
-    if rule == "all_ones":
-        return (1 << length) - 1
-    if rule == "none" or length < 2:
-        return None
-    return 0xFE << (length - 8) if length >= 8 else (1 << length) - 2
 
 
 class Decoder:
