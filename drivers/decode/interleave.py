@@ -12,13 +12,14 @@ _BLOCK: Final = from_dtype(BLOCK)[::1]
 
 @njit(types.void(_BLOCK, _BLOCK, _BLOCK), cache=True, nogil=True)
 def _interleave(a, b, out):  # type: ignore[no-untyped-def]
+    a_t, b_t = a["t"], b["t"]
     i = j = 0
     for k in range(len(out)):
-        if j == len(b) or (i < len(a) and a[i].t <= b[j].t):
-            out[k].t, out[k].channel, out[k].value = a[i].t, a[i].channel, a[i].value
+        if j == len(b) or (i < len(a) and a_t[i] <= b_t[j]):
+            out[k] = a[i]
             i += 1
         else:
-            out[k].t, out[k].channel, out[k].value = b[j].t, b[j].channel, b[j].value
+            out[k] = b[j]
             j += 1
 
 
