@@ -88,7 +88,8 @@ def test_many_frames_of_one_time_are_given_out_in_bounded_memory(monkeypatch: py
 
 STAMPS = st.lists(
     st.one_of(
-        st.integers(0, 3 * S), st.integers(-2 * S, 2 * S), st.sampled_from([0, 1, S, -S, 500 * S, -500 * S, 31 * DAY, TODAY])
+        st.integers(0, 3 * S), st.integers(-2 * S, 2 * S),
+        st.sampled_from([0, 1, S, -S, 500 * S, -500 * S, 31 * DAY, TODAY]),
     ),
     max_size=40,
 ).map(lambda steps: np.abs(np.cumsum([0, *steps], dtype=np.int64)).tolist())  # fmt: skip

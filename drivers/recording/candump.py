@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from agent.blocks import Frames, empty_frames
 from drivers.recording import candump_kernel as kernel
-from drivers.recording.base import MOST_BUSES, RecordingBase, bad_lines
+from drivers.recording.base import MOST_BUSES, Counts, RecordingBase, bad_lines
 from drivers.recording.batch import take
 from drivers.recording.source import Source
 from drivers.recording.timeline import EPOCH_2000_NS, Timeline
@@ -57,6 +57,7 @@ class Candump(RecordingBase):
     def batches(self) -> Iterator[Frames]:
         """Read from the start; t in ns since the first frame, non-decreasing; memory does not grow with the file."""
         self.close()
+        self.counts = Counts()
         self._source = source = Source(self.path)
         timeline: Timeline[Frames] = Timeline(self)
         for raw in self._raw(source):

@@ -5,6 +5,7 @@ readers raise on damaged files is in one table; nothing of it leaves this module
 """
 
 import io
+import logging
 import re
 import struct
 import zlib
@@ -21,7 +22,7 @@ from can.io.blf import BLFParseError
 
 from agent.blocks import BIT_RATE_SWITCH, ERROR, ERROR_STATE, EXTENDED, FD, REMOTE, Frames
 from agent.clock import NS_PER_S
-from drivers.recording.base import RecordingBase, bad_lines
+from drivers.recording.base import Counts, RecordingBase, bad_lines
 from drivers.recording.source import Source
 from drivers.recording.timeline import EPOCH_2000_NS, Timeline
 
@@ -34,6 +35,9 @@ _DAMAGE: Final = (
     ArithmeticError, AssertionError, AttributeError, BLFParseError, EOFError, LookupError, MemoryError, OSError,
     struct.error, TypeError, UnboundLocalError, ValueError, zlib.error,
 )  # fmt: skip
+
+
+logging.getLogger("can.io").setLevel(logging.ERROR)  # what its readers warn of is counted here
 
 
 class _Lines(io.TextIOBase):
@@ -74,6 +78,15 @@ class _Lines(io.TextIOBase):
         return next(self, "")
 
 
+class _Trc(TRCReader):
+    """python-can's TRC reader, which drops short lines without a count, made to raise on them."""
+
+    def _parse_line(self, line: str) -> Message | None:
+        if not line or line.startswith(";"):
+            return None
+        return self._parse_cols(tuple(line.split(maxsplit=self._num_columns)))
+
+
 def _asc_start(head: str) -> float | None:
     """Return the time of t = 0 in seconds: the trigger block's, else the file's; None when no such line can be read."""
     lines = (
@@ -104,7 +117,7 @@ class Format:
 
 FORMATS: Final[dict[str, Format]] = {
     "asc": Format("Vector ASC", ASCReader, text=True, resume=("internal events logged\n",)),
-    "trc": Format("PEAK TRC", TRCReader, text=True, resume=(";\n",), first_bus=1),
+    "trc": Format("PEAK TRC", _Trc, text=True, resume=(";\n",), first_bus=1),
     "csv": Format("python-can CSV", CSVReader, text=True, resume=("timestamp\n",), zoned=True),
     "blf": Format("Vector BLF", BLFReader, text=False),
 }
@@ -127,6 +140,7 @@ class PythonCan(RecordingBase):
 
     def batches(self) -> Iterator[Frames]:
         """Read from the start; t in ns since the first frame, non-decreasing; memory does not grow with the file."""
+        self.counts = Counts()
         timeline: Timeline[Frames] = Timeline(self)
         batch: list[Message] = []
         for message in self._messages(count=True):
@@ -162,7 +176,9 @@ class PythonCan(RecordingBase):
         lines = _Lines(source)
         reader = self._format.reader(lines)
         first_bad = bad = 0
-        while True:
+        reached = -1
+        while lines.number > reached:  # a reader that raises without taking a line would do so for ever
+            reached = lines.number
             try:
                 for message in reader:
                     if _plausible(message):

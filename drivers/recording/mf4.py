@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from agent.blocks import BIT_RATE_SWITCH, ERROR, ERROR_STATE, EXTENDED, FD, REMOTE, Frames
 from agent.errors import RecordingError
-from drivers.recording.base import RecordingBase
+from drivers.recording.base import Counts, RecordingBase
 from drivers.recording.batch import take
 from drivers.recording.merge import Stream, merge, timed
 from drivers.recording.timeline import EPOCH_2000_NS, Timeline
@@ -69,6 +69,7 @@ class Mf4(RecordingBase):
         """Read from the start; t in ns since the first frame, non-decreasing; memory does not grow with the file."""
         if self._mdf is None:
             self._open()
+        self.counts = Counts()
         timeline: Timeline[Frames] = Timeline(self)
         groups = list(self._groups())
         if not groups:

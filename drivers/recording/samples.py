@@ -17,7 +17,7 @@ from agent.blocks import BLOCK, Block
 from agent.channels import BY_NAME, CHANNELS
 from agent.errors import near_names
 from drivers.recording import samples_kernel as kernel
-from drivers.recording.base import RecordingBase, bad_lines
+from drivers.recording.base import Counts, RecordingBase, bad_lines
 from drivers.recording.merge import Stream, merge, timed
 from drivers.recording.source import Source
 from drivers.recording.timeline import EPOCH_2000_NS, WINDOW_NS, Timeline
@@ -83,6 +83,7 @@ class SampleCsv(RecordingBase):
 
     def batches(self) -> Iterator[Block]:
         """Read from the start; t in ns since the first sample, non-decreasing; memory does not grow with the file."""
+        self.counts = Counts()
         timeline: Timeline[Block] = Timeline(self)
         for raw in self._in_order():
             ready = timeline.push(raw)

@@ -250,7 +250,12 @@ def parse(
             state[OUTSIDE] += 1
             continue
         whole = np.floor(seconds)
-        out[n]["t"] = np.int64(whole) * 1_000_000_000 + np.int64(np.rint((seconds - whole) * 1e9))
+        fraction = seconds - whole
+        if abs(seconds) >= 1e8:  # a Unix time: float64 resolves 0.24 microseconds of it
+            nanos = np.int64(np.rint(fraction * 1e6)) * 1000
+        else:
+            nanos = np.int64(np.rint(fraction * 1e9))
+        out[n]["t"] = np.int64(whole) * 1_000_000_000 + nanos
         out[n]["channel"] = numbers[row]
         out[n]["value"] = value
         n += 1
