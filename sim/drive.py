@@ -115,6 +115,7 @@ class Drive:
                     for at, what in self.notes
                     if what not in ("pothole", "speed_bump", "door_slam")
                 ),
+                *({"kind": "hill", "t_s": t(a), "end_t_s": t(b)} for a, b in truth.hills(self.motion)),
                 *(
                     {"kind": f.kind, "t_s": t(f.start_s), "end_t_s": t(f.end_s), "size": round(f.size, 2)}
                     for f in self.faults

@@ -270,3 +270,9 @@ def stops(motion: Motion, least_s: float = 1.0) -> list[tuple[float, float]]:
     found = _runs(motion.speed < 0.05)
     inner = [(a, b) for a, b in found if a > 0 and b < len(motion.speed)]
     return [(round(a * DT, 3), round(b * DT, 3)) for a, b in inner if (b - a) * DT >= least_s]
+
+
+def hills(motion: Motion, grade: float = 0.05, least_s: float = 5.0) -> list[tuple[float, float]]:
+    """Return start and end in s of each climb or descent that leaks gravity forward: no event, however it feels."""
+    steep = (np.abs(np.tan(motion.slope)) >= grade) & (motion.speed > 1.0)
+    return [(round(a * DT, 3), round(b * DT, 3)) for a, b in _runs(steep) if (b - a) * DT >= least_s]

@@ -155,6 +155,19 @@ def test_truth_times_count_from_the_first_frame() -> None:
     assert np.dot(said["mount"]["gravity"], said["mount"]["forward"]) == pytest.approx(0.0, abs=1e-3)
 
 
+def test_hills_leak_gravity_and_are_no_events() -> None:
+    drive = simulate("hills-rough", 2, 15.0)
+    hills = [n for n in drive.truth()["non_events"] if n["kind"] == "hill"]
+    assert hills
+    longitudinal, _ = rule_quantities(drive.motion)
+    for hill in hills:
+        inside = slice(round((hill["t_s"]) / DT), round((hill["end_t_s"]) / DT))
+        assert np.abs(np.sin(drive.motion.slope[inside])).mean() * 9.81 > 0.45
+        loud = np.abs(longitudinal[inside]) > 2.5
+        told = [e for e in drive.events if hill["t_s"] - 5 < e.t_s < hill["end_t_s"] + 5]
+        assert told or not loud.any()
+
+
 def test_an_errand_makes_two_trips() -> None:
     said = simulate("commute", 8, 32.0).truth()
     assert len(said["trips"]) == 2
