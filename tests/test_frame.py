@@ -92,3 +92,12 @@ def test_import_stays_light(module: str, heavy: list[str]) -> None:
 def test_near_names_lists_what_resembles() -> None:
     assert near_names("Speeed", ["Speed", "Heading"]) == " (near names: Speed)"
     assert near_names("qqqq", ["Speed"]) == ""
+
+
+def test_every_record_kind_has_a_place_in_both_databases() -> None:
+    from agent.store.schema import PROJECTIONS
+    from receiver.db import metadata
+
+    assert PROJECTIONS.keys() == KINDS.keys()
+    kept = {"clock": "boot_clock"}
+    assert {kept.get(kind, kind) for kind in KINDS} <= metadata.tables.keys()

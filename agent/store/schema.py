@@ -39,6 +39,8 @@ CREATE TABLE trip (
     moving_s REAL, idle_s REAL, stops INTEGER, max_speed_mps REAL);
 CREATE TABLE track (
     entry INTEGER PRIMARY KEY, boot INTEGER NOT NULL, t_ns INTEGER NOT NULL, trip_start_ns INTEGER, error_m REAL);
+CREATE TABLE curve (
+    entry INTEGER PRIMARY KEY, boot INTEGER NOT NULL, t_ns INTEGER NOT NULL, trip_start_ns INTEGER);
 -- outlives its entry: it dates the boot's samples
 CREATE TABLE clock (
     entry INTEGER PRIMARY KEY, boot INTEGER NOT NULL, t_ns INTEGER NOT NULL, offset_ns INTEGER, quality TEXT,
@@ -98,6 +100,7 @@ PROJECTIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "trip": ("start_ns", ("end_ns", "distance_m", "moving_s", "idle_s", "stops", "max_speed_mps")),
     "track": ("start_ns", ("trip_start_ns", "error_m")),
+    "curve": ("start_ns", ("trip_start_ns",)),
     "clock": ("t_ns", ("offset_ns", "quality", "uncertainty_ns")),
     "mount": ("t_ns", ("confidence",)),
     "health": ("t_ns", ("source", "state", "detail")),
