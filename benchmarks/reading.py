@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from can import CanutilsLogReader
 
+from agent.blocks import Block, Frames, make_block
 from benchmarks.fixtures import write_long_candump
 from drivers.recording import open_recording
+from drivers.replay import Replay
 
 RAV4 = Path(__file__).parents[2] / "shared" / "data" / "can" / "rav4" / "rav4_60s.candump.log.xz"
 # VmHWM rather than ru_maxrss, which a child inherits from the process that forked it
@@ -90,12 +93,46 @@ def measure(title: str, path: Path) -> None:
         print(f"  {name:38} {n:>10,} frames {rates[name] / 1e6:8.2f} M frames/s {ratio:8.1f} x python-can")
 
 
+def _costly(frames: Frames, buses: list[str]) -> Block:
+    """Stand in for a decoder that costs about as much as the parser (a sort of all payloads)."""
+    np.sort(frames.data.reshape(-1))
+    return make_block([(int(frames.t[-1]), 1, 0.0)])
+
+
+def _in_turn(path: Path) -> None:
+    for batch in open_recording(path).batches():
+        _costly(batch, [])
+
+
+def _ahead(path: Path) -> None:
+    driver = Replay([path], _costly)
+    driver.open()
+    while driver.read(1.0) is not None:
+        pass
+    driver.close()
+
+
+def measure_reading_ahead(path: Path) -> None:
+    """Print what the reading thread of the replay driver saves; it needs an idle second core."""
+    best = {_in_turn: float("inf"), _ahead: float("inf")}
+    for _ in range(7):
+        for way in (_in_turn, _ahead):
+            began = time.perf_counter()
+            way(path)
+            best[way] = min(best[way], time.perf_counter() - began)
+    print(
+        f"parse and an equally costly decoder: in turn {best[_in_turn] * 1e3:.0f} ms, reading ahead "
+        f"{best[_ahead] * 1e3:.0f} ms ({best[_in_turn] / best[_ahead]:.2f} x)"
+    )
+
+
 def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.log"
         write_long_candump(path, 1_000_000)
         measure("synthetic drive, two buses", path)
+        measure_reading_ahead(path)
         if RAV4.is_file():
             tile_rav4(Path(folder) / "rav4.log", 1_000_000)
             measure("RAV4 recording, repeated", Path(folder) / "rav4.log")

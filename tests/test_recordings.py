@@ -164,6 +164,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         open_recording(tmp_path)
 
 
+def test_asc_with_times_from_line_to_line_is_refused_rather_than_misread(tmp_path: Path) -> None:
+    path = tmp_path / "drive.asc"
+    path.write_text("base hex  timestamps relative\n 0.1 1  123  Rx   d 1 00\n", encoding="ascii")
+    with pytest.raises(RecordingError, match="absolute time stamps"):
+        open_recording(path)
+
+
 def test_a_damaged_blf_header_is_told(tmp_path: Path) -> None:
     path = tmp_path / "drive.blf"
     path.write_bytes(b"LOGG" + b"\xff" * 20)

@@ -22,6 +22,7 @@ from can.io.blf import BLFParseError
 
 from agent.blocks import BIT_RATE_SWITCH, ERROR, ERROR_STATE, EXTENDED, FD, REMOTE, Frames
 from agent.clock import NS_PER_S
+from agent.errors import RecordingError
 from drivers.recording.base import Counts, RecordingBase, bad_lines
 from drivers.recording.source import Source
 from drivers.recording.timeline import EPOCH_2000_NS, Timeline
@@ -128,6 +129,9 @@ class PythonCan(RecordingBase):
 
     def __init__(self, path: Path, format_name: str, head: bytes) -> None:
         super().__init__(path)
+        if format_name == "asc" and re.search(rb"^base\s+\w+\s+timestamps\s+relative", head, re.I | re.M):
+            # python-can takes such times for times since the start (its ASCReader never uses timestamps_format)
+            raise RecordingError(f"{path}: its times count from line to line; save it again with absolute time stamps")
         self._format = FORMATS[format_name]
         self._source: Source | None = None
         self._offset_s = (_asc_start(head.decode("latin-1")) or 0.0) if format_name == "asc" else 0.0
