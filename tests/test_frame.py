@@ -46,7 +46,7 @@ def test_every_record_kind_has_a_lane() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_file_is_short_and_plainly_named(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    limit = 700 if path.parts[len(ROOT.parts)] in ("tests", "benchmarks") else 450
+    limit = 700 if path.parts[len(ROOT.parts)] in ("tests", "benchmarks") else 500
     assert text.count("\n") <= limit
     assert not re.search(r"^class \w*(Manager|Helper|Handler)\b", text, re.MULTILINE)
     assert path.stem not in ("utils", "helpers", "common", "misc")

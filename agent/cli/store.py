@@ -103,7 +103,9 @@ def verify(store: Path = _STORE, as_json: bool = _JSON) -> None:
 
         typer.echo(msgspec.json.encode(report).decode())
     else:
-        typer.echo(str(report))
+        typer.echo(f"{report.entries} records and {report.blocks} blocks checked, {len(report.faults)} do not hold.")
+        for fault in report.faults:
+            typer.echo(f"{fault.lane} {fault.seq} of {fault.lineage or 'samples'}: {fault.cause}")
     if not report.ok:
         raise typer.Exit(1)
 
@@ -120,4 +122,4 @@ def prune(store: Path = _STORE, as_json: bool = _JSON) -> None:
 
         typer.echo(msgspec.json.encode(report).decode())
     else:
-        typer.echo(str(report))
+        typer.echo(f"Removed {report.entries} records and {report.blocks} blocks with {report.samples} samples.")
