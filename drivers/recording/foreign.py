@@ -230,13 +230,14 @@ class PythonCan(RecordingBase):
     def _frames(self, messages: list[Message]) -> Frames:
         n = len(messages)
         width = 64 if any(len(m.data) > 8 for m in messages) else 8
+        data = bytearray().join([bytes(m.data).ljust(width, b"\0") for m in messages])  # writable, as kernels want
         frames = Frames(
             np.array([_stamp_ns(m.timestamp + self._offset_s) for m in messages], np.int64),
             np.array([self.bus_number(self._bus_name(m.channel)) for m in messages], np.uint8),
             np.array([m.arbitration_id for m in messages], np.uint32),
             np.array([_flags(m) for m in messages], np.uint8),
             np.array([0 if m.is_remote_frame else len(m.data) for m in messages], np.uint8),
-            np.frombuffer(b"".join([bytes(m.data).ljust(width, b"\0") for m in messages]), np.uint8).reshape(n, width),
+            np.frombuffer(data, np.uint8).reshape(n, width),
         )
         self.counts.frames += n
         self.counts.error_frames += int(np.count_nonzero(frames.flags & ERROR))
