@@ -294,7 +294,7 @@ def drive(rows, first, rules, trips, sums, minutes, by_source, marks):  # type: 
             elif placed:
                 trip.chord_t = t
 
-            # Stops between motion
+            # Stops: having driven, it came to stand
             if known:
                 if moving == 0:
                     if trip.stop < 0:

@@ -31,7 +31,7 @@ class TripSettings:
     )
     still_mps: float = 0.5  # below: standing
     moving_mps: float = 1.0  # above: moving again (hysteresis)
-    stop_s: float = 5.0  # standing for less is no stop
+    stop_s: float = 3.0  # having driven, it stands for this long: a stop, arrival included; less is giving way
     engine_off_s: float = 180.0  # longer than the longest stop-start pause at a light
     standing_s: float = 300.0  # where the engine state is not known (Samsara, Traccar classic: 5 min)
     gap_off_s: float = 120.0  # no data at all for this long after standing: the ignition took the box's power
@@ -176,7 +176,7 @@ class Trips:
             distance_by_source_m={name: round(m, 1) for name, m in distances.items() if m > 0.0},
             moving_s=round(float(sums[k.MOVING]), 1),
             idle_s=round(float(sums[k.STILL]), 1),
-            stops=int(trip["stops"]),
+            stops=int(trip["stops"]) + int(self._arrived()),
             max_speed_mps=round(float(trip["top"]), 2),
             speed_histogram_s=[round(s, 1) for s in sums[k.BAND : k.BAND + k.BANDS].tolist()],
             night_s=round(self._night_s(start, float(trip["start_longitude"])), 1),
@@ -195,6 +195,12 @@ class Trips:
             track_error_m=self._settings.track_error_m,
         )
         return record, encode(points, start, self._settings.track_error_m)
+
+    def _arrived(self) -> bool:
+        """Say whether the trip ended with a standstill that counts as a stop, whether or not the engine ran on."""
+        trip = self._trip[0]
+        stood_ns = int(trip["last"] - trip["stop"])
+        return bool(trip["moved"] and trip["stop"] >= 0 and stood_ns >= int(self._rules["stop"][0]))
 
     def _minute_hours(self, start: int, shift_ns: float) -> npt.NDArray[np.float64]:
         """Return the hour of the day (0..24) in the middle of every minute of the trip, UTC shifted by `shift_ns`."""

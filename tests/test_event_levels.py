@@ -22,7 +22,7 @@ EXPECTED = {  # a van: 0.95 of a car's forces, its own engine limit
 @pytest.mark.parametrize(("kind", "name"), list(enumerate(KINDS)))
 def test_levels_of_a_van_follow_the_settings(kind: int, name: str) -> None:
     detector = Detector(DetectionSettings(vehicle_class="van"))
-    assert detector._levels(kind, 100.0) == pytest.approx(EXPECTED[name])
+    assert detector._levels(kind, True, 100.0) == pytest.approx(EXPECTED[name])
     assert UNITS[kind] in ("m/s2", "m/s", "s", "rpm")
 
 

@@ -159,12 +159,14 @@ class Detector:
             longitude=_known(one["longitude"], 7),
             window=window,
             limit_mps=_known(one["limit"], 3),
-            levels=self._levels(kind, float(one["limit"])),
+            levels=self._levels(kind, bool(one["oriented"]), float(one["limit"])),
         )
 
-    def _levels(self, kind: int, limit_mps: float) -> tuple[float, float, float]:
+    def _levels(self, kind: int, oriented: bool, limit_mps: float) -> tuple[float, float, float]:
         """Return from where an event of a kind is minor, moderate, severe, in its unit, as these settings have it."""
-        one = self._rules[kind] if kind <= CORNERING else self._limits[0]
+        one = self._limits[0]
+        if kind <= CORNERING:  # the last machine knows no orientation; a turn it judges by the levels of turns
+            one = self._rules[kind if oriented or kind == CORNERING else -1]
         minor, moderate, severe = (float(one[name]) for name in LEVELS[kind])
         if kind == SPEEDING:
             minor, moderate, severe = minor * limit_mps, moderate * limit_mps, severe * limit_mps
@@ -207,11 +209,12 @@ def harsh_rules(settings: DetectionSettings) -> npt.NDArray[np.void]:
     levels: tuple[Levels, ...] = (s.braking, s.acceleration, s.cornering, s.braking)
     for k, level in enumerate(levels):
         rule = rules[k]
-        rule["minor"] = level.minor_mps2 * factor
+        minor_mps2 = min(s.free_minor_mps2, level.minor_mps2) if k == FREE else level.minor_mps2
+        rule["minor"] = minor_mps2 * factor
         rule["moderate"] = level.moderate_mps2 * factor
         rule["severe"] = level.severe_mps2 * factor
-        rule["release"] = s.release_share * level.minor_mps2 * factor
-        rule["hold"] = _rows_of(s.free_hold_s if k == FREE else s.hold_s)
+        rule["release"] = s.release_share * minor_mps2 * factor
+        rule["hold"] = _rows_of(s.hold_s)
         rule["gate"] = s.corner_gate_mps if k == CORNERING else s.speed_gate_mps
         # The speed before a launch is always nil: an acceleration counts while the car is already rolling.
         rule["gate_lag"] = 10 if k in (BRAKING, CORNERING) else 0

@@ -110,8 +110,8 @@ def judge(machines, k, rules, best, bits, now, found, n):  # type: ignore[no-unt
     kind = k
     if k == FREE:
         # A turn shows in the yaw rate: v = a / ω must be a speed that a car can have. Otherwise the push was along the
-        # car; which way cannot be known, and braking is by far the more frequent and the stronger.
-        kind = BRAKING
+        # car, and which way cannot be known: braking is the stronger, and what is too weak for it was acceleration.
+        kind = BRAKING if m.peak >= rules[BRAKING].minor else ACCELERATION
         if m.turn_rows > 0:
             yaw = np.radians(m.turn / m.turn_rows)
             if yaw * rule.free_corner_mps >= m.peak:
@@ -134,6 +134,14 @@ def judge(machines, k, rules, best, bits, now, found, n):  # type: ignore[no-unt
         if seen:
             confirmed = True
             sources |= bits[k, g]
+    if k in (BRAKING, ACCELERATION) and m.lead in (BOX, CAR):
+        # An accelerometer also feels the car dive and the road tilt (2° are 0.34 m/s²), which the speed does not:
+        # where both saw it, the milder counts, and it is confirmed only if both passed the threshold.
+        slope = max(best[k, WHEELS], best[k, SATELLITES])
+        if slope >= rule.minor:
+            m.peak = min(m.peak, slope)
+        elif slope >= rule.agree * m.peak:
+            confirmed = False
     if np.isnan(m.before):
         confirmed = False
     elif k in (BRAKING, ACCELERATION):

@@ -62,7 +62,7 @@ class HarshSettings:
         12.0  # beyond any road tyre (1.2 g): wheel lock, a GNSS jump, a knock; the source is ignored
     )
     vertical_ratio: float = 2.0  # D4: max|vertical| above this × max|horizontal| is a pothole or a speed bump
-    free_hold_s: float = 0.5  # without orientation and speed only longer pushes count
+    free_minor_mps2: float = 1.96  # a push of unknown direction may accelerate: PosiTrace 0.20 g, DriveQuant 2.0
     free_corner_mps: float = 40.0  # a yaw rate explains a side force if it does so below this speed (144 km/h)
     handled_degps: float = 100.0  # no car yaws faster (a spin reaches some 90 °/s); a hand does
 
