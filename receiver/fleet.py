@@ -1,0 +1,219 @@
+"""What the pages ask of the database about vehicles: sums, live state, how far their records have come."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, case, func, select
+
+from agent import messages
+from agent.records import LANES
+from receiver import db
+from receiver.queries import Page, TripRow, last_trip, paged, when
+
+PAGE: Final = 20  # vehicles on a page
+MOST_PENDING: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a set of trips adds up to."""
+
+    trips: int = 0
+    distance_m: float = 0.0
+    events: int = 0  # confirmed ones
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What is known of a device now; `position_t_ns` is monotonic time of `position_boot`."""
+
+    online: bool
+    since_utc_ns: int
+    seen_utc_ns: int
+    position_boot: str | None
+    position_utc_ns: int | None
+    latitude: float | None
+    longitude: float | None
+    speed_mps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """How far one lane of a device has come; `on_device` is what it said it held when it last connected."""
+
+    lane: str
+    held: int
+    on_device: int
+
+    @property
+    def waiting(self) -> int:
+        """Records that had not arrived when the device last connected."""
+        return max(0, self.on_device - self.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    """One enrolled device with its sums: in all, since the week began, since the month began."""
+
+    id: str
+    state: str
+    enrolled_utc_ns: int
+    birth_utc_ns: int | None
+    live: Live | None
+    total: Sums
+    week: Sums
+    month: Sums
+    last_trip: TripRow | None
+    lanes: list[Lane]
+    lost: int  # records that neither side holds
+    refused: int
+
+    @property
+    def waiting(self) -> int:
+        """Records that are still on the device, as far as it has told."""
+        return sum(lane.waiting for lane in self.lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A device that waits for enrolment."""
+
+    id: str
+    first_utc_ns: int
+    last_utc_ns: int
+
+
+def vehicles(engine: Engine, week_ns: int, month_ns: int, page: int) -> tuple[list[Vehicle], Page]:
+    """Return the vehicles of one page, by name; weeks and months begin at the given UTC."""
+    with db.reading(engine) as connection:
+        total = connection.execute(select(func.count()).select_from(db.device)).scalar_one()
+        shown = paged(page, total, PAGE)
+        rows = connection.execute(
+            select(db.device).order_by(db.device.c.id).offset((shown.number - 1) * PAGE).limit(PAGE)
+        ).all()
+        return _vehicles(connection, rows, week_ns, month_ns), shown
+
+
+def vehicle(engine: Engine, device: str, week_ns: int, month_ns: int) -> Vehicle | None:
+    """Return one vehicle, or None for a device that is not enrolled."""
+    with db.reading(engine) as connection:
+        rows = connection.execute(select(db.device).where(db.device.c.id == device)).all()
+        return next(iter(_vehicles(connection, rows, week_ns, month_ns)), None)
+
+
+def pending(engine: Engine) -> tuple[list[Pending], int]:
+    """Return the devices that asked last to be enrolled, and how many there are in all."""
+    table = db.pending_device
+    with db.reading(engine) as connection:
+        total = connection.execute(select(func.count()).select_from(table)).scalar_one()
+        columns = select(table.c.id, table.c.first_utc_ns, table.c.last_utc_ns)
+        rows = connection.execute(columns.order_by(table.c.last_utc_ns.desc(), table.c.id).limit(MOST_PENDING))
+        return [Pending(*row) for row in rows], total
+
+
+def live(engine: Engine, device: str) -> Live | None:
+    """Return what is known of a device now, or None when it was never heard."""
+    with db.reading(engine) as connection:
+        return _live(connection, [device]).get(device)
+
+
+def known(engine: Engine, device: str) -> bool:
+    """Say whether a device is enrolled."""
+    with db.reading(engine) as connection:
+        return connection.execute(select(db.device.c.id).where(db.device.c.id == device)).scalar() is not None
+
+
+def newest(engine: Engine, device: str) -> tuple[int, int]:
+    """Return the numbers of the trip and the event that arrived last, 0 for none: when they change, a page is old."""
+    with db.reading(engine) as connection:
+        columns = (select(func.max(t.c.id)).where(t.c.device == device) for t in (db.trip, db.harsh_event))
+        trip, event = (connection.execute(c).scalar() or 0 for c in columns)
+        return trip, event
+
+
+def _vehicles(connection: Connection, rows: Sequence[Row[Any]], week_ns: int, month_ns: int) -> list[Vehicle]:
+    names = [row.id for row in rows]
+    sums = _sums(connection, names, week_ns, month_ns)
+    states = _live(connection, names)
+    lanes, lost, refused = _lanes(connection, rows), _lost(connection, names), _refused(connection, names)
+    return [
+        Vehicle(
+            id=row.id,
+            state=row.state,
+            enrolled_utc_ns=row.enrolled_utc_ns,
+            birth_utc_ns=row.birth_utc_ns,
+            live=states.get(row.id),
+            total=sums.get(row.id, (Sums(),) * 3)[0],
+            week=sums.get(row.id, (Sums(),) * 3)[1],
+            month=sums.get(row.id, (Sums(),) * 3)[2],
+            last_trip=last_trip(connection, row.id),
+            lanes=lanes[row.id],
+            lost=lost.get(row.id, 0),
+            refused=refused.get(row.id, 0),
+        )
+        for row in rows
+    ]
+
+
+def _sums(connection: Connection, names: list[str], week_ns: int, month_ns: int) -> dict[str, tuple[Sums, ...]]:
+    table, began = db.trip, when(db.trip)
+    columns: list[ColumnElement[Any]] = []
+    for since in (None, week_ns, month_ns):
+        for value in (1, table.c.distance_m, table.c.events):
+            columns.append(func.sum(value if since is None else case((began >= since, value), else_=0)))
+    grouped = select(table.c.device, *columns).select_from(db.with_clock(table)).where(table.c.device.in_(names))
+    sums = {}
+    for name, *values in connection.execute(grouped.group_by(table.c.device)):
+        sums[name] = tuple(Sums(int(values[i]), float(values[i + 1]), int(values[i + 2])) for i in (0, 3, 6))
+    return sums
+
+
+def _live(connection: Connection, names: list[str]) -> dict[str, Live]:
+    table, clock = db.live, db.boot_clock
+    of_position = (clock.c.device == table.c.device) & (clock.c.boot == table.c.position_boot)
+    utc = (table.c.position_t_ns + clock.c.offset_ns).label("position_utc_ns")
+    rows = connection.execute(select(table, utc).outerjoin(clock, of_position).where(table.c.device.in_(names)))
+    return {
+        r.device: Live(
+            online=bool(r.online),
+            since_utc_ns=r.since_utc_ns,
+            seen_utc_ns=r.seen_utc_ns,
+            position_boot=r.position_boot,
+            position_utc_ns=r.position_utc_ns,
+            latitude=r.latitude,
+            longitude=r.longitude,
+            speed_mps=r.speed_mps,
+        )
+        for r in rows
+    }
+
+
+def _lanes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, list[Lane]]:
+    """Return for each device how far the lanes of its present lineage have come, most urgent first."""
+    table = db.lane_state
+    held: dict[tuple[str, str], dict[str, int]] = {}
+    for r in connection.execute(select(table).where(table.c.device.in_([row.id for row in rows]))):
+        held.setdefault((r.device, r.lineage), {})[r.lane] = r.seq
+    lanes = {}
+    for row in rows:
+        here = held.get((row.id, row.lineage), {})
+        heads = messages.decode_birth(bytes(row.birth)).heads if row.birth else {}
+        lanes[row.id] = [
+            Lane(name, here.get(name, 0), heads.get(name, 0)) for name in LANES if name in here or name in heads
+        ]
+    return lanes
+
+
+def _lost(connection: Connection, names: list[str]) -> dict[str, int]:
+    table = db.hole
+    missing = func.sum(table.c.last_seq - table.c.first_seq + 1)
+    rows = connection.execute(select(table.c.device, missing).where(table.c.device.in_(names)).group_by(table.c.device))
+    return {name: int(n) for name, n in rows}
+
+
+def _refused(connection: Connection, names: list[str]) -> dict[str, int]:
+    table = db.refused
+    total = func.sum(table.c.count)
+    rows = connection.execute(select(table.c.device, total).where(table.c.device.in_(names)).group_by(table.c.device))
+    return {name: int(n) for name, n in rows}
