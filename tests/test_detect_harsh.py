@@ -290,3 +290,25 @@ def test_thresholds_come_from_the_settings() -> None:
     assert harsh(braking(1.4, 2.0), mild) == [("harsh_braking", "minor", True)]
     with pytest.raises(ValueError, match="rise from minor"):
         Levels(3.0, 2.0, 4.0)
+
+
+def test_where_accelerometer_and_speed_differ_the_milder_counts() -> None:
+    rows = braking(2.7, 2.0, sources=("obd", "imu"))
+    rows["lon_imu"] *= 1.25  # the car dives
+    (event,) = found(rows)
+    assert (event.severity, event.confirmed, event.peak) == ("minor", True, pytest.approx(-2.7, abs=0.02))
+
+
+def test_only_the_accelerometer_passed_the_threshold_so_the_event_is_not_confirmed() -> None:
+    rows = braking(2.2, 2.0, sources=("obd", "imu"))
+    rows["lon_imu"] *= 1.25
+    assert harsh(rows) == [("harsh_braking", "minor", False)]
+
+
+def test_push_of_unknown_direction_that_is_too_weak_for_braking_was_an_acceleration() -> None:
+    push = np.zeros(300)
+    push[50:90] = 2.2
+    (event,) = found(unoriented(push, np.zeros(300)))
+    assert (event.kind, event.severity, event.confirmed) == ("harsh_acceleration", "minor", False)
+    assert event.levels is not None
+    assert event.levels[0] <= event.peak
