@@ -29,6 +29,7 @@ WEEK: Final = (
     ("night", 15, 8.0),
 )
 PROFILE: Final = "simcar"
+MOSQUITTO_PATH: Final = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 START_S: Final = 10.0
 HELD_S: Final = 60.0
 
@@ -41,6 +42,12 @@ def demo(
         Path | None, typer.Option("--dir", help="Keep everything here [default: a folder that is removed at the end].")
     ] = None,
     http: Annotated[str, typer.Option("--http", help="Where the page is served.")] = "127.0.0.1:8080",
+    drives: Annotated[
+        int, typer.Option("--drives", min=1, max=len(WEEK), help="How much of the week is driven.")
+    ] = len(WEEK),
+    embedded_broker: Annotated[
+        bool, typer.Option("--embedded-broker", help="Use the embedded broker although Mosquitto is installed.")
+    ] = False,
 ) -> None:
     """Drive the virtual car through a week, send it to a receiver on this machine and show the owner's page."""
     with ExitStack() as stack:
@@ -48,12 +55,12 @@ def demo(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roadwitness-demo-")))
         folder.mkdir(parents=True, exist_ok=True)
         say = (lambda _: None) if as_json else typer.echo
-        product = Product(folder, stack)
+        product = Product(folder, stack, embedded_broker)
         say(f"Broker on {product.broker_url}, receiver on {product.database_url}")
         page = None if once else product.serve(http)
         if page:
             say(f"Page on {page} (Ctrl-C ends it)")
-        for scenario, seed, minutes in WEEK:
+        for scenario, seed, minutes in WEEK[:drives]:
             say(product.drive(scenario, seed, minutes))
         held = product.compare()
         if as_json:
@@ -70,7 +77,7 @@ def demo(
 class Product:
     """Broker, receiver and one agent's store, all in `folder` and closed by `stack`."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, embedded_broker: bool) -> None:
         try:
             from receiver import db, devices
             from receiver.mqtt import Reception
@@ -83,7 +90,7 @@ class Product:
 
         self._folder = folder
         self._stack = stack
-        self.broker_url = _broker(folder, stack)
+        self.broker_url = _broker(folder, stack, embedded_broker)
         self.database_url = f"sqlite:///{folder / 'receiver.db'}"
         self._engine = db.open_database(self.database_url)
         stack.callback(self._engine.dispose)
@@ -155,9 +162,9 @@ class Product:
             typer.echo("Ending.")
 
 
-def _broker(folder: Path, stack: ExitStack) -> str:
+def _broker(folder: Path, stack: ExitStack, embedded: bool) -> str:
     """Start a broker on a free port of 127.0.0.1 and return its URL."""
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    program = None if embedded else shutil.which("mosquitto", path=MOSQUITTO_PATH)
     if program is None:
         from receiver.broker import EmbeddedBroker
 

@@ -7,7 +7,16 @@ from agent.clock import NS_PER_S, monotonic_ns
 app = typer.Typer(pretty_exceptions_enable=False)
 
 # Importing a module compiles its kernels, because they name their signatures.
-KERNELS = ("agent.spine", "drivers.replay", "drivers.recording", "drivers.decode.obd", "drivers.decode.profile")
+KERNELS = (
+    "drivers.recording.candump_kernel",
+    "drivers.recording.samples_kernel",
+    "drivers.recording.timeline",
+    "drivers.decode.tables",
+    "drivers.decode.obd",
+    "drivers.decode.interleave",
+    "agent.trip_kernel",
+    "agent.spine",
+)
 
 
 @app.command()
