@@ -1,7 +1,8 @@
 """The vehicle state that fusion gives and detection takes: one row every 100 ms, in vehicle axes.
 
-A row at time t describes t, although it is made from samples up to half a second later (centred windows); a value
-that is not known is NaN. Detection and trips read nothing else, so that what they see can be stored and shown.
+A row at time t describes t, although it is made from samples up to 1.5 s later (centred windows, and a 1 Hz fix on
+both sides; docs/decisions/0040); a value that is not known is NaN. Detection and trips read nothing else, so that what
+they see can be stored and shown.
 """
 
 from typing import Final
