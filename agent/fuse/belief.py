@@ -52,8 +52,8 @@ VEHICLE: Final = np.dtype(
         ("noted_forward", "<f8", 3),
         ("noted_up", "<f8", 3),
         ("evidence", EVIDENCE, 2),  # whole memory, recent
-        ("mean", "<f8", 5),  # 10 s means: box acceleration, slope, speed × yaw rate
-        ("mean_n", "<f8"),
+        ("average", "<f8", 5),  # 10 s means: box acceleration, slope, speed × yaw rate
+        ("average_n", "<f8"),
         ("gyro_bias", "<f8", 3),
         ("gyro_n", "<f8"),
         ("yaw_bias", "<f8"),  # what a straight course leaves about the vertical, after gyro_bias

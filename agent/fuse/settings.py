@@ -18,7 +18,7 @@ class FusionSettings:
     bus_fresh_s: float = 1.0  # wheel and bus speeds come at 10-100 Hz
     obd_fresh_s: float = 4.0  # carobd: each PID is refreshed every 1.8 s, so twice that
     gnss_fresh_s: float = 3.2  # trip164: gaps between valid 1 Hz fixes reach 3.02 s
-    hold_s: float = 1.0  # the last speed of a source is held this long when nothing follows it
+    hold_s: float = 1.8  # held when nothing follows: a gap of gnss_fresh_s less the 1.5 s that rows look ahead
     agree_mps: float = 1.0  # a source agrees with the fused speed within this …
     agree_share: float = 0.08  # … or this share of it: dials and OBD read up to a few per cent high (D2)
     frozen_s: float = 5.0  # a source whose value has not moved for so long …
@@ -45,3 +45,6 @@ class FusionSettings:
     moved_s: float = 60.0  # … for longer: the box was moved
     handled_degps: float = 15.0  # 1 s mean tilting of the box; a car pitches and rolls slower over any road
     suspect_s: float = 3.0  # box axes are not believed for so long after a sign of handling
+    # --- storing (domain.md F: 1 Hz track; 2 Hz shows a braking of 1 s; the raw samples around events are kept anyway)
+    store_motion_hz: float = 2.0
+    store_place_hz: float = 1.0

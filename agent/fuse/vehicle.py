@@ -81,12 +81,13 @@ def choose_speed(p: Any, tally: Any, speed: Any, slope: Any, same_s: Any) -> Any
     for i in range(SPEED_SOURCES):
         if np.isnan(speed[i]) or same_s[i] < p.frozen_s:
             continue
+        backed, gone = False, False
         for j in range(SPEED_SOURCES):
-            if same_s[j] < p.frozen_s and abs(speed[j] - speed[i]) > max(p.frozen_mps, 0.2 * speed[j]):
-                tally[FROZEN] += 1
-                speed[i] = np.nan
-                slope[i] = np.nan
-                break
+            backed |= j != i and abs(speed[j] - speed[i]) <= max(p.agree_mps, p.agree_share * speed[i])
+            gone |= same_s[j] < p.frozen_s and abs(speed[j] - speed[i]) > max(p.frozen_mps, 0.2 * speed[j])
+        if gone and not backed:
+            tally[FROZEN] += 1
+            speed[i], slope[i] = np.nan, np.nan
     first = -1
     for i in range(SPEED_SOURCES):
         if np.isnan(speed[i]):
@@ -164,7 +165,7 @@ def forget(v: Any, t: Any, angle: Any, notes: Any, n_notes: Any) -> Any:
     for k in range(2):
         v.residual[k] = 0.0
         fade(v.evidence[k], 0.0)
-    v.mean_n = 0.0
+    v.average_n = 0.0
     v.level[:] = 0.0
     v.road_n[0] = 0.0
     v.roll_n[0] = 0.0
@@ -251,24 +252,24 @@ def learn_gravity(p: Any, v: Any, accel: Any, size: Any, standing: Any, turning:
 @nb.njit(nb.void(_P, _V, _A, nb.float64, nb.float64, nb.float64, nb.boolean), **_KERNEL)
 def gather(p: Any, v: Any, accel: Any, slope: Any, sideways: Any, speed: Any, straight: Any) -> Any:
     """Add one row to the evidence for forward: box acceleration against what speed and turning say."""
-    v.mean_n = min(v.mean_n + 1.0, 10.0 / DT)
+    v.average_n = min(v.average_n + 1.0, 10.0 / DT)
     lateral = 0.0 if np.isnan(sideways) else sideways
     for i in range(3):
-        v.mean[i] += (accel[i] - v.mean[i]) / v.mean_n
-    v.mean[3] += (slope - v.mean[3]) / v.mean_n
-    v.mean[4] += (lateral - v.mean[4]) / v.mean_n
-    if v.mean_n < STILL_ROWS:
+        v.average[i] += (accel[i] - v.average[i]) / v.average_n
+    v.average[3] += (slope - v.average[3]) / v.average_n
+    v.average[4] += (lateral - v.average[4]) / v.average_n
+    if v.average_n < STILL_ROWS:
         return
     x = np.empty(3)
     for i in range(3):
-        x[i] = accel[i] - v.mean[i]
+        x[i] = accel[i] - v.average[i]
     upward = dot(x, v.up)
     for i in range(3):
         x[i] -= upward * v.up[i]
     size2 = dot(x, x)
     if size2 > LEARN_LIMIT * LEARN_LIMIT:
         return
-    ds, dc = slope - v.mean[3], lateral - v.mean[4]
+    ds, dc = slope - v.average[3], lateral - v.average[4]
     for k in range(2):
         e = v.evidence[k]
         fade(e, 1.0 - DT / (p.memory_s if k == 0 else RECENT_S))
@@ -291,7 +292,7 @@ def restart(v: Any) -> Any:
     v.tilted_rows = 0
     v.suspect_rows = 0
     v.residual[:] = 0.0
-    v.mean_n = 0.0
+    v.average_n = 0.0
     v.level[:] = 0.0
     v.road_n[:] = 0.0
     v.roll_n[:] = 0.0

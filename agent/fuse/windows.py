@@ -272,7 +272,7 @@ def read_speed(p: Any, s: Any, m: Any, source: Any, t: Any) -> Any:
     if not np.isnan(speed):
         half = 0.5 * p.slope_s
         limit = p.slope_limit_s if source == of.OBD_I else min(p.slope_limit_s, 3.0)
-        while half <= 0.5 * p.slope_limit_s:
+        while half <= p.slope_limit_s - on.LOOK_NS * 1e-9:
             n, st, sv, stt, stv = 0, 0.0, 0.0, 0.0, 0.0
             newest, oldest, apart, last = -1e9, 1e9, 0.0, 0.0
             for k in range(1, kept + 1):
