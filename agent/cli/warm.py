@@ -14,7 +14,10 @@ KERNELS = (
     "drivers.decode.tables",
     "drivers.decode.obd",
     "drivers.decode.interleave",
+    "agent.detect.harsh",
+    "agent.detect.sustained",
     "agent.trip_kernel",
+    "agent.track_kernel",
     "agent.spine",
 )
 
