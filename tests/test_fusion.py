@@ -82,10 +82,10 @@ def test_a_stalling_adapter_makes_no_staircase_of_braking() -> None:
     error = np.abs(rows["lon_obd"] - np.interp(rows["t"] / 1e9, path.t, true))
     assert fusion.counts["obd_repeats"] > 100
     naive = np.nanmax(np.abs(np.diff(np.floor(np.interp(refreshed, path.t, path.speed) * 3.6) * KMH))) / 0.5
-    late = (rows["t"] > 60e9) & (np.abs(np.interp(rows["t"] / 1e9, path.t, path.speed) - 15) < 9)
+    late = (rows["t"] > 60e9) & (np.interp(rows["t"] / 1e9, path.t, true) <= 0)
     assert naive > 2.5
     assert np.nanmax(-rows["lon_obd"][late]) < 1.6
-    assert np.nanpercentile(error[late], 95) < 1.0
+    assert np.nanpercentile(error[late], 90) < 0.7  # changing within its own window of 3.6 s
 
 
 def test_the_preferred_fresh_source_is_fused_and_agreeing_ones_are_named() -> None:

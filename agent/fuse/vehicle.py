@@ -11,34 +11,14 @@ from typing import Any, Final
 import numba as nb
 import numpy as np
 
-from agent.fuse.belief import (
-    CORRELATED_ROWS,
-    DT,
-    EVIDENCE,
-    LEARN_LIMIT,
-    LEARN_MPS,
-    NOTE,
-    NOTE_MOUNT,
-    NOTE_MOVED,
-    RECENT_S,
-    ROWS_PER_CHECK,
-    SCALE_LIMIT,
-    SCALE_MPS,
-    SCALE_ROWS,
-    SCALE_S,
-    STANDARD_G,
-    STILL_ROWS,
-    STUCK_S,
-    TURNED_COS,
-    VEHICLE,
-)
+from agent.fuse import belief as by
 from agent.fuse.measured import FROZEN, GNSS_I, HANDLED, MEASURED, MOVED, OBD_I, SPEED_SOURCES, STUCK
 from agent.fuse.parameters import PARAMETERS
 from agent.state import STATE
 
 # Kernels pass records, not arrays of one: a record is a bare pointer, an array is counted at every call.
-_P, _V = nb.from_dtype(PARAMETERS), nb.from_dtype(VEHICLE)
-_M, _O, _T = nb.from_dtype(MEASURED)[::1], nb.from_dtype(STATE)[::1], nb.from_dtype(NOTE)[::1]
+_P, _V = nb.from_dtype(PARAMETERS), nb.from_dtype(by.VEHICLE)
+_M, _O, _T = nb.from_dtype(MEASURED)[::1], nb.from_dtype(STATE)[::1], nb.from_dtype(by.NOTE)[::1]
 _N = nb.int64[::1]
 _A = nb.types.Array(nb.float64, 1, "A")  # vectors inside records are not plain contiguous arrays to numba
 _KERNEL: Final[dict[str, Any]] = {"cache": True, "nogil": True, "error_model": "numpy"}
@@ -72,7 +52,7 @@ def cross(a: Any, b: Any, out: Any) -> Any:
 def settle(bias: Any, value: Any, n: Any, tau_s: Any) -> Any:
     """Move a bias towards a value: quickly while new (`n` rows old), then with `tau_s`; outliers pull little."""
     step = min(max(value - bias, -1.5), 1.5) if n > 10.0 else value - bias
-    return bias + step * max(DT / tau_s, 1.0 / (n + 1.0))
+    return bias + step * max(by.DT / tau_s, 1.0 / (n + 1.0))
 
 
 @nb.njit(nb.int64(_P, _N, _A, _A, _A), **_KERNEL)
@@ -119,13 +99,13 @@ def find_forward(p: Any, v: Any, which: Any, out: Any) -> Any:
     cross(e.xc, up, out)
     crosswise = out.copy()
     out[:] = lengthwise
-    if e.ss * DT < p.evidence_m2ps3 or e.n < 1.0:
+    if e.ss * by.DT < p.evidence_m2ps3 or e.n < 1.0:
         return 0.0
     a = make_unit(lengthwise)
     c = make_unit(crosswise)
     energy = e.ss
     trust = 1.0
-    if e.cc * DT > p.evidence_m2ps3 and c > 0.4 * e.cc:
+    if e.cc * by.DT > p.evidence_m2ps3 and c > 0.4 * e.cc:
         # The two directions are found independently; they must agree.
         if dot(lengthwise, crosswise) > 0.766:
             out[:] = a * lengthwise + min(c, e.cc) * crosswise
@@ -138,11 +118,11 @@ def find_forward(p: Any, v: Any, which: Any, out: Any) -> Any:
         trust *= 0.3
     # Residual about the regression, shared by both horizontal directions.
     noise = max(e.aa - a * a / e.ss, 0.0) / (2.0 * e.n)
-    error_deg = np.degrees(np.sqrt(noise * CORRELATED_ROWS / energy))
+    error_deg = np.degrees(np.sqrt(noise * by.CORRELATED_ROWS / energy))
     return trust / (1.0 + (error_deg / p.error_deg) ** 2)
 
 
-@nb.njit(nb.void(nb.from_dtype(EVIDENCE), nb.float64), **_KERNEL)
+@nb.njit(nb.void(nb.from_dtype(by.EVIDENCE), nb.float64), **_KERNEL)
 def fade(e: Any, keep: Any) -> Any:
     """Keep a share of the evidence."""
     e.ss, e.aa, e.n, e.cc = e.ss * keep, e.aa * keep, e.n * keep, e.cc * keep
@@ -156,12 +136,10 @@ def forget(v: Any, t: Any, angle: Any, notes: Any, n_notes: Any) -> Any:
     """Drop the mount because the box was moved by `angle` degrees; tell it only if it had been learned."""
     if v.confidence > 0.0 and v.noted > 0.0:
         note = notes[n_notes[0]]
-        note.kind, note.t, note.angle = NOTE_MOVED, t, angle
+        note.kind, note.t, note.angle = by.NOTE_MOVED, t, angle
         n_notes[0] += 1
-    v.confidence = 0.0
-    v.noted = 0.0
-    v.tilted_rows = 0
-    v.suspect_rows = 0
+    v.confidence, v.noted = 0.0, 0.0
+    v.tilted_rows, v.suspect_rows = 0, 0
     for k in range(2):
         v.residual[k] = 0.0
         fade(v.evidence[k], 0.0)
@@ -178,7 +156,7 @@ def check_mount(p: Any, v: Any, t: Any, notes: Any, n_notes: Any) -> Any:
     recent = np.zeros(3)
     confidence = find_forward(p, v, 0, forward)
     second = find_forward(p, v, 1, recent)
-    if confidence >= p.use_confidence and second >= 0.8 and dot(forward, recent) < TURNED_COS:
+    if confidence >= p.use_confidence and second >= 0.8 and dot(forward, recent) < by.TURNED_COS:
         angle = np.degrees(np.arccos(max(-1.0, dot(forward, recent))))
         forget(v, t, angle, notes, n_notes)
         return
@@ -193,7 +171,7 @@ def check_mount(p: Any, v: Any, t: Any, notes: Any, n_notes: Any) -> Any:
         v.noted_forward[:] = forward
         v.noted_up[:] = v.up
         note = notes[n_notes[0]]
-        note.kind, note.t, note.confidence = NOTE_MOUNT, t, confidence
+        note.kind, note.t, note.confidence = by.NOTE_MOUNT, t, confidence
         note.up[:] = v.up
         note.forward[:] = forward
         n_notes[0] += 1
@@ -216,7 +194,7 @@ def sits_well(p: Any, v: Any, tally: Any, accel: Any, size: Any, turning: Any, s
         or abs(v.residual[1]) > 2.5
     )
     if odd:
-        v.suspect_rows = np.int64(p.suspect_s / DT)
+        v.suspect_rows = np.int64(p.suspect_s / by.DT)
     elif v.suspect_rows > 0:
         v.suspect_rows -= 1
     if v.suspect_rows > 0:
@@ -228,22 +206,22 @@ def sits_well(p: Any, v: Any, tally: Any, accel: Any, size: Any, turning: Any, s
 def learn_gravity(p: Any, v: Any, accel: Any, size: Any, standing: Any, turning: Any) -> Any:
     """Find the first gravity, then follow it slowly over rows without manoeuvres."""
     if v.up_s == 0.0:
-        if not (0.8 * STANDARD_G < size < 1.2 * STANDARD_G) or dot(turning, turning) > 100.0:
+        if not (0.8 * by.STANDARD_G < size < 1.2 * by.STANDARD_G) or dot(turning, turning) > 100.0:
             v.first[:] = 0.0
             v.first_s = 0.0
             return
         weight = p.gravity_blind_s / p.gravity_first_s if standing else 1.0
-        v.first_s += weight * DT
+        v.first_s += weight * by.DT
         for i in range(3):
-            v.first[i] += weight * DT * accel[i]
+            v.first[i] += weight * by.DT * accel[i]
         if v.first_s >= p.gravity_blind_s:
             v.up[:] = v.first
             v.g = make_unit(v.up) / v.first_s
             v.up_s = p.gravity_first_s if standing else p.gravity_blind_s
         return
-    v.up_s = min(v.up_s + DT, p.gravity_tau_s)
-    part = DT / v.up_s
-    v.g += part * (min(max(size, 0.97 * STANDARD_G), 1.03 * STANDARD_G) - v.g)
+    v.up_s = min(v.up_s + by.DT, p.gravity_tau_s)
+    part = by.DT / v.up_s
+    v.g += part * (min(max(size, 0.97 * by.STANDARD_G), 1.03 * by.STANDARD_G) - v.g)
     for i in range(3):
         v.up[i] += part * (accel[i] / size - v.up[i])
     make_unit(v.up)
@@ -252,13 +230,13 @@ def learn_gravity(p: Any, v: Any, accel: Any, size: Any, standing: Any, turning:
 @nb.njit(nb.void(_P, _V, _A, nb.float64, nb.float64, nb.float64, nb.boolean), **_KERNEL)
 def gather(p: Any, v: Any, accel: Any, slope: Any, sideways: Any, speed: Any, straight: Any) -> Any:
     """Add one row to the evidence for forward: box acceleration against what speed and turning say."""
-    v.average_n = min(v.average_n + 1.0, 10.0 / DT)
+    v.average_n = min(v.average_n + 1.0, 10.0 / by.DT)
     lateral = 0.0 if np.isnan(sideways) else sideways
     for i in range(3):
         v.average[i] += (accel[i] - v.average[i]) / v.average_n
     v.average[3] += (slope - v.average[3]) / v.average_n
     v.average[4] += (lateral - v.average[4]) / v.average_n
-    if v.average_n < STILL_ROWS:
+    if v.average_n < by.STILL_ROWS:
         return
     x = np.empty(3)
     for i in range(3):
@@ -267,12 +245,12 @@ def gather(p: Any, v: Any, accel: Any, slope: Any, sideways: Any, speed: Any, st
     for i in range(3):
         x[i] -= upward * v.up[i]
     size2 = dot(x, x)
-    if size2 > LEARN_LIMIT * LEARN_LIMIT:
+    if size2 > by.LEARN_LIMIT * by.LEARN_LIMIT:
         return
     ds, dc = slope - v.average[3], lateral - v.average[4]
     for k in range(2):
         e = v.evidence[k]
-        fade(e, 1.0 - DT / (p.memory_s if k == 0 else RECENT_S))
+        fade(e, 1.0 - by.DT / (p.memory_s if k == 0 else by.RECENT_S))
         if straight:
             e.ss += ds * ds
             e.aa += size2
@@ -325,13 +303,13 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
         speed, slope, sources = np.nan, np.nan, 0
         if chosen >= 0:
             slope = slopes[chosen]
-            steady = speeds[GNSS_I] > SCALE_MPS and abs(slopes[GNSS_I]) < 0.3 and abs(slope) < 0.3
+            steady = speeds[GNSS_I] > by.SCALE_MPS and abs(slopes[GNSS_I]) < 0.3 and abs(slope) < 0.3
             for i in range(GNSS_I):
                 ratio = speeds[GNSS_I] / speeds[i] if steady else np.nan
-                if abs(ratio - 1.0) < SCALE_LIMIT:
-                    v.scale[i] = settle(v.scale[i], ratio - 1.0, v.scale_n[i], SCALE_S)
+                if abs(ratio - 1.0) < by.SCALE_LIMIT:
+                    v.scale[i] = settle(v.scale[i], ratio - 1.0, v.scale_n[i], by.SCALE_S)
                     v.scale_n[i] += 1.0
-            speed = speeds[chosen] * (1.0 + v.scale[chosen] * min(v.scale_n[chosen] / SCALE_ROWS, 1.0))
+            speed = speeds[chosen] * (1.0 + v.scale[chosen] * min(v.scale_n[chosen] / by.SCALE_ROWS, 1.0))
             room = max(p.agree_mps, p.agree_share * speed)
             for i in range(SPEED_SOURCES):
                 if abs(speeds[i] - speed) <= room:
@@ -339,9 +317,9 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
                     if np.isnan(slope):
                         slope = slopes[i]
         v.still_rows = v.still_rows + 1 if speed < p.still_mps else 0
-        standing = v.still_rows >= STILL_ROWS
+        standing = v.still_rows >= by.STILL_ROWS
         # ---- box
-        stuck = m.imu_same_s > STUCK_S and not standing
+        stuck = m.imu_same_s > by.STUCK_S and not standing
         if stuck and not np.isnan(m.accel_1s[0]):
             tally[STUCK] += 1
         boxed = not stuck and not np.isnan(m.accel_1s[0])
@@ -355,15 +333,15 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
         if known:
             sound = sits_well(p, v, tally, accel, size, turning, standing)
         if boxed:
-            v.slow_s = min(v.slow_s + DT, 10.0)
+            v.slow_s = min(v.slow_s + by.DT, 10.0)
             for i in range(3):
-                v.slow[i] += (accel[i] - v.slow[i]) * DT / v.slow_s
+                v.slow[i] += (accel[i] - v.slow[i]) * by.DT / v.slow_s
             if known and v.slow_s >= 5.0:
                 lean = dot(v.slow, v.up) / np.sqrt(dot(v.slow, v.slow))
                 v.tilted_rows = (
                     v.tilted_rows + 1 if lean < np.cos(np.radians(p.moved_deg)) else max(v.tilted_rows - 2, 0)
                 )
-                if v.tilted_rows * DT > p.moved_s:
+                if v.tilted_rows * by.DT > p.moved_s:
                     tally[MOVED] += 1
                     forget(v, m.t, np.degrees(np.arccos(max(lean, -1.0))), notes, n_notes)
                     v.up[:] = v.slow
@@ -396,17 +374,17 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
         if boxed and v.up_s == 0.0:
             learn_gravity(p, v, accel, size, standing, turning)
         elif sound and v.tilted_rows == 0:
-            if speed > LEARN_MPS and not np.isnan(slope):
+            if speed > by.LEARN_MPS and not np.isnan(slope):
                 straight = np.isnan(rate_1s) or abs(rate_1s) < p.straight_degps
                 gather(p, v, accel, slope, sideways, speed, straight)
             calm = abs(size - v.g) < 1.0
             if standing:
-                calm = calm and v.still_rows < STILL_ROWS + 50  # one stop is one slope, however long
+                calm = calm and v.still_rows < by.STILL_ROWS + 50  # one stop is one slope, however long
             elif not np.isnan(slope):
                 calm = calm and abs(slope) < 0.7 and not abs(sideways) > 0.7
             if calm:
                 learn_gravity(p, v, accel, size, standing, turning)
-        if v.rows % ROWS_PER_CHECK == 0 and v.up_s > 0.0:
+        if v.rows % by.ROWS_PER_CHECK == 0 and v.up_s > 0.0:
             check_mount(p, v, m.t, notes, n_notes)
         mounted = v.confidence >= p.use_confidence
         # ---- acceleration by source
@@ -423,16 +401,16 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
                 v.unsure_s = 0.0
                 v.road[0] = settle(v.road[0], lon - slope, v.road_n[0], p.road_tau_s)
                 v.road_n[0] += 1.0
-                v.residual[0] += (lon - v.road[0] - slope - v.residual[0]) * DT / 3.0
+                v.residual[0] += (lon - v.road[0] - slope - v.residual[0]) * by.DT / 3.0
             else:
-                v.unsure_s += DT
+                v.unsure_s += by.DT
                 if v.unsure_s > 10.0:
                     v.road[0] = settle(v.road[0], lon, 1000.0, 20.0)
             if abs(sideways) < 0.5:
                 v.roll[0] = settle(v.roll[0], lat - sideways, v.roll_n[0], p.roll_tau_s)
                 v.roll_n[0] += 1.0
             if not np.isnan(sideways):
-                v.residual[1] += (lat - v.roll[0] - sideways - v.residual[1]) * DT / 3.0
+                v.residual[1] += (lat - v.roll[0] - sideways - v.residual[1]) * by.DT / 3.0
             lon -= v.road[0]
             lat -= v.roll[0]
         elif known:

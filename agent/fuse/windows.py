@@ -44,8 +44,7 @@ def push(p: Any, s: Any, tally: Any, source: Any, t: Any, value: Any) -> Any:
     elif not head:
         s.changed[source] = t
     repeated = head > 0 and value == s.raw[source]
-    s.raw[source] = value
-    s.seen[source] = t
+    s.raw[source], s.seen[source] = value, t
     if head:
         newest = (head - 1) % on.RING
         if source != of.COURSE_I:
@@ -59,8 +58,7 @@ def push(p: Any, s: Any, tally: Any, source: Any, t: Any, value: Any) -> Any:
                 else:
                     s.doubts[source] = 1
                     s.doubt_since[source] = t
-                s.doubt[source] = value
-                s.doubt_t[source] = t
+                s.doubt[source], s.doubt_t[source] = value, t
                 if s.doubts[source] < 3 or (t - s.doubt_since[source]) * 1e-9 < p.jump_accept_s:
                     return
                 head = 0
@@ -77,9 +75,7 @@ def push(p: Any, s: Any, tally: Any, source: Any, t: Any, value: Any) -> Any:
             return
     s.ring_t[source, head % on.RING] = t
     s.ring[source, head % on.RING] = value
-    s.first[source] = t
-    s.merged[source] = 1
-    s.head[source] = head + 1
+    s.first[source], s.merged[source], s.head[source] = t, 1, head + 1
 
 
 @nb.njit(nb.void(_P, _S, _N), **_KERNEL)
@@ -167,15 +163,13 @@ def hold(s: Any, index: Any, t: Any, value: Any) -> Any:
     row = -(-t // STEP_NS)
     s.cell[index, row % on.CELLS] = value
     s.cell_row[index, row % on.CELLS] = row
-    s.latest[index] = value
-    s.latest_t[index] = t
+    s.latest[index], s.latest_t[index] = value, t
 
 
 @nb.njit(nb.void(_P, _S, _N, nb.int64, nb.int64, nb.float64), **_KERNEL)
 def locate(p: Any, s: Any, tally: Any, index: Any, t: Any, value: Any) -> Any:
     """Hold a position once both halves are here, unless it lies where no car can have come."""
-    s.fix[index] = value
-    s.fix_t[index] = t
+    s.fix[index], s.fix_t[index] = value, t
     pair = index // 2
     lat, lon = s.fix[2 * pair], s.fix[2 * pair + 1]
     if abs(s.fix_t[2 * pair] - s.fix_t[2 * pair + 1]) > on.SET_NS or np.isnan(lat + lon):
@@ -392,13 +386,9 @@ def measure(p: Any, s: Any, m: Any) -> Any:
 @nb.njit(nb.void(_S, nb.int64), **_KERNEL)
 def restart(s: Any, t: Any) -> Any:
     """Forget everything but the ignition and the sense of up; the next row follows `t`."""
-    s.head[:] = 0
-    s.seen[:] = 0
-    s.doubts[:] = 0
-    s.wheel_set = 0
-    s.wheel_seen = 0
-    s.axis_set[:] = 0
-    s.past_n[:] = 0
+    s.head[:], s.seen[:], s.doubts[:] = 0, 0, 0
+    s.wheel_set, s.wheel_seen = 0, 0
+    s.axis_set[:], s.past_n[:] = 0, 0
     for index in range(on.HELD_COUNT):
         s.latest[index] = np.nan
         if index != on.IGNITION:
@@ -414,10 +404,7 @@ def restart(s: Any, t: Any) -> Any:
 def collect(
     samples: Any, start: Any, ending: Any, uses: Any, parameters: Any, stream: Any, tally: Any, out: Any
 ) -> Any:
-    """Take samples from `start` on and write rows until `out` is full.
-
-    Return the next sample's index and the number of rows.
-    """
+    """Take samples from `start` on, write rows until `out` is full; return the next sample's index and the rows."""
     p, s = parameters[0], stream[0]
     rows = 0
     gap_ns = np.int64(p.gap_s * 1e9)
@@ -441,8 +428,7 @@ def collect(
             restart(s, t)
         if t != s.last or s.restart:
             row = -(-t // STEP_NS)
-            s.heard_cell[row % on.CELLS, 0] = row
-            s.heard_cell[row % on.CELLS, 1] = t
+            s.heard_cell[row % on.CELLS, 0], s.heard_cell[row % on.CELLS, 1] = row, t
             s.last = t
         channel = samples[i].channel
         if channel >= len(uses) or uses[channel].kind == on.IGNORED:
