@@ -19,14 +19,22 @@ QUALITIES: Final = ("none", "restored", "ntp", "gnss")  # worst first
 UNKNOWN_KIND: Final = "unknown_kind"
 INVALID_BODY: Final = "invalid_body"
 
+Row = dict[str, Any]
+
 _LARGEST: Final = 2**62 - 1  # so that a time and its clock's offset still add up to 64 bits
 _decoders: Final = {kind: msgspec.json.Decoder(record) for kind, record in KINDS.items()}
 
-Row = dict[str, Any]
+
+class Known(NamedTuple):
+    """An entry whose body was understood, and the columns that its kind shows."""
+
+    entry: Entry
+    record: Record
+    row: Row
 
 
-def read(entry: Entry) -> tuple[Record | None, str]:
-    """Return the record of an entry, or None and the flag that says why there is none."""
+def read(entry: Entry) -> tuple[Known | None, str]:
+    """Return what an entry says, or None and the flag that tells why nobody can say."""
     decoder = _decoders.get(entry.kind)
     if decoder is None:
         return None, UNKNOWN_KIND
@@ -35,7 +43,7 @@ def read(entry: Entry) -> tuple[Record | None, str]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, INVALID_BODY
     row = _ROWS[entry.kind](record) if entry.kind in _ROWS else _clock_row(record)
-    return (record, "") if all(map(_storable, row.values())) else (None, INVALID_BODY)
+    return (Known(entry, record, row), "") if all(map(_storable, row.values())) else (None, INVALID_BODY)
 
 
 def _storable(value: object) -> bool:
@@ -104,17 +112,16 @@ _TABLES: Final[dict[str, Table]] = {
 }
 
 
-def project(connection: Connection, device: str, entries: Sequence[tuple[Entry, Record]], now_ns: int) -> None:
-    """Write the projections of entries that were just stored; each has a record that `read` accepted."""
+def project(connection: Connection, device: str, known: Sequence[Known], now_ns: int) -> None:
+    """Write the projections of entries that were just stored."""
     rows: dict[str, list[Row]] = {}
     place: Place | None = None
-    for entry, record in entries:
+    for entry, record, columns in known:
         if isinstance(record, Clock):
             _learn_clock(connection, device, entry.boot, record)
             continue
         identity = {"device": device, "lineage": entry.lineage, "lane": entry.lane, "seq": entry.seq}
-        row = {**identity, "boot": entry.boot, "received_utc_ns": now_ns, **_ROWS[entry.kind](record)}
-        rows.setdefault(entry.kind, []).append(row)
+        rows.setdefault(entry.kind, []).append({**identity, "boot": entry.boot, "received_utc_ns": now_ns, **columns})
         place = _place(entry.boot, record) or place
     for kind, those in rows.items():
         connection.execute(_TABLES[kind].insert(), those)
