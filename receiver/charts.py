@@ -83,15 +83,15 @@ class Readout:
     places: list[tuple[float, float] | None] = field(default_factory=list)
 
 
-def trip_chart(series: Series, spans: list[Span], label: Callable[[int], str]) -> Chart | None:
-    """Draw speed (km/h) over acceleration (m/s²); `label` writes a time. None without a single known value."""
+def trip_chart(series: Series, spans: list[Span], zero_ns: int, label: Callable[[int], str]) -> Chart | None:
+    """Draw speed (km/h) over acceleration (m/s²); ticks are round from `zero_ns`; None without a single known value."""
     speed = thin([None if v is None else v * 3.6 for v in series.speed], COLUMNS)
     longitudinal, lateral = thin(series.longitudinal, COLUMNS), thin(series.lateral, COLUMNS)
     if not any(v is not None for column in (speed, longitudinal, lateral) for v in column):
         return None
     panels = [_speed_panel(speed, 0, 56), _force_panel({"lon": longitudinal, "lat": lateral}, 62, 38, ())]
     end_ns = series.start_ns + len(series) * series.step_ns
-    return Chart(panels, _ticks(series.start_ns, end_ns, label), spans)
+    return Chart(panels, _ticks(series.start_ns, end_ns, zero_ns, label), spans)
 
 
 def readout(series: Series, route: Route, label: Callable[[int], str]) -> Readout:
@@ -126,7 +126,7 @@ def window_chart(event: Event, limits: list[tuple[float, str]], label: Callable[
     end_ns = window.start_ns + rows * NS_PER_S // 10
     spans = [span(event.t_ns, event.duration_ns, window.start_ns, end_ns, "", event.severity)]
     panels = [_speed_panel(speed, 0, 46), _force_panel({name: force}, 54, 46, limits)]
-    return Chart(panels, _ticks(window.start_ns, end_ns, label), spans)
+    return Chart(panels, _ticks(window.start_ns, end_ns, event.t_ns, label), spans)
 
 
 def span(t_ns: int, duration_ns: int, start_ns: int, end_ns: int, name: str, css: str) -> Span:
@@ -190,11 +190,11 @@ def _lines(runs: list[list[tuple[float, float]]]) -> str:
     return "".join(f"M{_points(run)}" if len(run) > 1 else f"M{_points(run)}h.01" for run in runs)
 
 
-def _ticks(start_ns: int, end_ns: int, label: Callable[[int], str]) -> list[Tick]:
-    """Return up to seven round times; `label` is asked with ns on the axis."""
+def _ticks(start_ns: int, end_ns: int, zero_ns: int, label: Callable[[int], str]) -> list[Tick]:
+    """Return up to seven times, round as counted from `zero_ns`; `label` is asked with ns on the axis."""
     seconds = (end_ns - start_ns) / NS_PER_S
     step = next((s for s in _TICKS_S if s >= seconds / 6), _TICKS_S[-1]) * NS_PER_S
-    first = -(-start_ns // step) * step
+    first = zero_ns - (zero_ns - start_ns) // step * step
     return [
         Tick(100 * (t - start_ns) / (end_ns - start_ns), label(t))
         for t in range(first, end_ns, step)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Query
 
 from agent.clock import NS_PER_S
-from agent.records import Trip
+from agent.records import SEVERITIES, Trip
 from receiver import charts, draw
 from receiver.charts import Bar, Chart
 from receiver.draw import Map
@@ -152,14 +152,20 @@ def when(words: Words, row: TripRow) -> str:
 
 
 def _marks(words: Words, row: TripRow) -> list[Mark]:
-    order = {"severe": 0, "moderate": 1, "minor": 2}
+    """Return one sign for each severity, the hardest first; its label names the kinds."""
     text, marks = words.text, []
-    for (kind, severity, confirmed), n in sorted(
-        row.marks.items(), key=lambda m: (not m[0][2], order.get(m[0][1], 3), m[0][0])
-    ):
-        named = text("trips.mark", severity=text.among("severity", severity), kind=text.among("kind", kind).lower())
-        label = f"{n} × {named}" if confirmed else f"{n} × {named}, {text('trips.unconfirmed')}"
-        marks.append(Mark(f"{severity} {'confirmed' if confirmed else 'unconfirmed'}", n, label))
+    for confirmed in (True, False):
+        for severity in reversed(SEVERITIES):
+            kinds = {
+                kind: n for (kind, of, sure), n in sorted(row.marks.items()) if of == severity and sure == confirmed
+            }
+            if not kinds:
+                continue
+            listed = text("event.separator").join(f"{n} × {text.among('kind', kind)}" for kind, n in kinds.items())
+            label = f"{text.among('severity', severity)}: {listed}"
+            looks = f"{severity} {'confirmed' if confirmed else 'unconfirmed'}"
+            label = label if confirmed else f"{text('trips.unconfirmed')}, {label}"
+            marks.append(Mark(looks, sum(kinds.values()), label))
     return marks
 
 
@@ -248,8 +254,10 @@ def trip(words: Words, page: TripPage) -> TripView:
         bar_name=_bar_name(words, drawn),
         bands=_bands(),
         pins=[Pin(e, *drawn.frame.spot(e.place)) for e in events if drawn and e.place and e.place in usable],
-        chart=charts.trip_chart(series, spans, axis(words, clock, row.start_ns, seconds=not long)),
-        readout=_readout(words, series, route, drawn, axis(words, clock, row.start_ns, seconds=True)),
+        chart=charts.trip_chart(
+            series, spans, _round_ns(words, clock, row.start_ns), axis(words, clock, row.start_ns, not long)
+        ),
+        readout=_readout(words, series, route, drawn, axis(words, clock, row.start_ns, True)),
         events=events,
         facts=_facts(words, record),
         sources=_sources(words, record),
@@ -271,6 +279,12 @@ def axis(words: Words, clock: BootClock, start_ns: int, seconds: bool) -> Callab
         return words.seconds(utc_ns) if seconds else words.clock(utc_ns)
 
     return write
+
+
+def _round_ns(words: Words, clock: BootClock, start_ns: int) -> int:
+    """Return a time from which an axis counts its ticks: local midnight where it is known, else the trip's start."""
+    utc_ns = clock.utc_ns(start_ns)
+    return start_ns if utc_ns is None else start_ns - (utc_ns - words.midnight_ns(utc_ns))
 
 
 def _bar_name(words: Words, drawn: Map | None) -> str:

@@ -37,7 +37,7 @@ class Words:
     def km(self, metres: float) -> str:
         """Write a distance: kilometres, finer where it is short."""
         km = metres / 1000
-        return f"{km:,.0f}" if abs(km) >= 1000 else f"{km:.1f}" if abs(km) >= 0.95 else f"{km:.2f}"
+        return f"{km:,.0f}" if abs(km) >= 1000 or km == 0 else f"{km:.1f}" if abs(km) >= 0.95 else f"{km:.2f}"
 
     def kmh(self, mps: float) -> str:
         """Write a speed in whole km/h."""
@@ -138,6 +138,10 @@ class Words:
     def certain(self, clock: BootClock) -> bool:
         """Say whether a boot's time can be relied on."""
         return clock.offset_ns is not None and clock.quality in ("ntp", "gnss")
+
+    def midnight_ns(self, utc_ns: int) -> int:
+        """Return when the local day of a time began."""
+        return _midnight_ns(self.local(utc_ns))
 
     def week_start_ns(self) -> int:
         """Return when this week began: Monday 00:00 in the zone."""
