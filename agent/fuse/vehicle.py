@@ -139,14 +139,12 @@ def forget(v: Any, t: Any, angle: Any, notes: Any, n_notes: Any) -> Any:
         note.kind, note.t, note.angle = by.NOTE_MOVED, t, angle
         n_notes[0] += 1
     v.confidence, v.noted = 0.0, 0.0
-    v.tilted_rows, v.suspect_rows = 0, 0
+    v.tilted_rows, v.suspect_rows, v.average_n = 0, 0, 0.0
     for k in range(2):
         v.residual[k] = 0.0
         fade(v.evidence[k], 0.0)
-    v.average_n = 0.0
     v.level[:] = 0.0
-    v.road_n[0] = 0.0
-    v.roll_n[0] = 0.0
+    v.road_n[0], v.roll_n[0] = 0.0, 0.0
 
 
 @nb.njit(nb.void(_P, _V, nb.int64, _T, _N), **_KERNEL)
@@ -177,8 +175,8 @@ def check_mount(p: Any, v: Any, t: Any, notes: Any, n_notes: Any) -> Any:
         n_notes[0] += 1
 
 
-@nb.njit(nb.boolean(_P, _V, _N, _A, nb.float64, _A, nb.boolean), **_KERNEL)
-def sits_well(p: Any, v: Any, tally: Any, accel: Any, size: Any, turning: Any, standing: Any) -> Any:
+@nb.njit(nb.boolean(_P, _V, _N, _A, nb.float64, _A, nb.boolean, nb.float64), **_KERNEL)
+def sits_well(p: Any, v: Any, tally: Any, accel: Any, size: Any, turning: Any, standing: Any, driven: Any) -> Any:
     """Say whether the box sits as learned; a turn of it shows as gravity that leaks sideways without growing."""
     upward = dot(accel, v.up)
     sideways = np.sqrt(max(size * size - upward * upward, 0.0))
@@ -187,7 +185,7 @@ def sits_well(p: Any, v: Any, tally: Any, accel: Any, size: Any, turning: Any, s
     spin_up = dot(turning, v.up)
     spin = np.sqrt(max(dot(turning, turning) - spin_up * spin_up, 0.0))
     odd = (
-        (sideways >= 1.8 and missing > max(0.4, 0.6 * leak))
+        (sideways >= 1.8 and sideways - driven >= 1.5 and missing > max(0.4, 0.6 * leak))
         or (standing and sideways > v.g * np.sin(np.radians(p.moved_deg)))
         or spin > p.handled_degps
         or abs(v.residual[0]) > 2.5
@@ -331,7 +329,11 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
         known = v.up_s > 0.0 and boxed
         sound = False
         if known:
-            sound = sits_well(p, v, tally, accel, size, turning, standing)
+            # What speed and turning explain of a sideways force; NaN (not known) explains nothing.
+            across = abs(speed * np.radians(dot(turning, v.up) - v.yaw_bias))
+            along = abs(slope)
+            driven = (along if along > 0.0 else 0.0) + (across if across > 0.0 else 0.0)
+            sound = sits_well(p, v, tally, accel, size, turning, standing, driven)
         if boxed:
             v.slow_s = min(v.slow_s + by.DT, 10.0)
             for i in range(3):
@@ -390,9 +392,9 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
         # ---- acceleration by source
         lon, lat, horizontal = np.nan, np.nan, np.nan
         if sound and mounted:
-            along = dot(v.forward, v.up)
+            lean = dot(v.forward, v.up)
             for i in range(3):
-                forward[i] = v.forward[i] - along * v.up[i]
+                forward[i] = v.forward[i] - lean * v.up[i]
             make_unit(forward)
             cross(v.up, forward, left)
             lon = dot(accel, forward)
@@ -414,8 +416,7 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
             lon -= v.road[0]
             lat -= v.roll[0]
         elif known:
-            v.residual[0] *= 0.97
-            v.residual[1] *= 0.97
+            v.residual[:] *= 0.97
         if sound:
             upward = dot(m.accel_half, v.up)
             for i in range(3):
@@ -441,9 +442,8 @@ def understand(measured: Any, parameters: Any, vehicle: Any, tally: Any, out: An
         o.lat_yaw = speed * np.radians(rate)
         o.lat_gnss = -speed * np.radians(m.course_rate) if speed >= 5.0 else np.nan
         o.vertical = np.nan if stuck else m.vertical
-        o.yaw_rate = rate
+        o.yaw_rate, o.limit = rate, m.limit
         o.mount = v.confidence if mounted else 0.0
         o.rpm, o.throttle, o.brake, o.steering = m.rpm, m.throttle, m.brake, m.steering
         o.latitude, o.longitude, o.accuracy, o.heading = m.latitude, m.longitude, m.accuracy, m.heading
-        o.limit = m.limit
         o.ignition = -1 if np.isnan(m.ignition) else (1 if m.ignition >= 0.5 else 0)
