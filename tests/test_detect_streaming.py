@@ -132,7 +132,7 @@ def test_sustained_kernel_equals_its_python(seed: int) -> None:
     def fresh() -> list[np.ndarray]:  # type: ignore[type-arg]
         kept = np.zeros(sustained.RULES, sustained.KEPT)
         kept["start"] = kept["rest"] = -1
-        return [limits.copy(), kept, np.zeros((4, 5), np.int64), np.zeros(3, np.int64), np.zeros(256, FOUND)]
+        return [limits.copy(), kept, np.zeros((4, 5), np.int64), np.zeros(4, np.int64), np.zeros(256, FOUND)]
 
     compiled, plain = fresh(), fresh()
     got = sustained.sustained(rows, 0, 1, *compiled)

@@ -26,7 +26,8 @@ from agent.records import SEVERITIES, Event, Window
 from agent.state import STATE, STEP_NS, State
 
 VERSION: Final = 1  # of every rule below; raised when a rule changes what it finds
-HISTORY_NS: Final = 90 * NS_PER_S  # longest harsh event, its windows, and the time until it is judged
+HISTORY_ROWS: Final = 900
+HISTORY_NS: Final = HISTORY_ROWS * STEP_NS  # longest harsh event, its windows, and the time until it is judged
 WINDOW_LIMIT_NS: Final = 40 * NS_PER_S
 # columns of the rules or limits that hold each kind's levels
 _HARSH: Final = ("minor", "moderate", "severe")
@@ -41,6 +42,7 @@ LEVELS: Final = (
 )
 UNITS: Final = ("m/s2", "m/s2", "m/s2", "m/s", "s", "rpm", "s")
 CAPACITY: Final = 256
+NEVER_NS: Final = 1 << 60
 
 _HISTORY: Final = np.dtype([("t", "<i8"), ("speed", "<f4"), ("lon", "<f4"), ("lat", "<f4")])
 
@@ -65,9 +67,11 @@ class Detector:
         self._kept["start"] = -1
         self._kept["rest"] = -1
         self._counts = np.zeros((sustained.RULES, 5), np.int64)
-        self._sustained_memory = np.zeros(3, np.int64)
+        self._sustained_memory = np.array([0, 0, 0, -NEVER_NS], np.int64)
         self._found = np.zeros(CAPACITY, FOUND)
-        self._history = np.empty(0, _HISTORY)
+        self._history = np.empty(0, _HISTORY)  # of earlier calls
+        self._past: npt.NDArray[np.void] | None = None  # and of this call, joined when a window is wanted
+        self._trace: tuple[State, npt.NDArray[np.float64]] | None = None  # this call's rows and leading accelerations
         self._waiting: list[
             tuple[int, npt.NDArray[np.void]]
         ] = []  # (ready at, found row), until the window is complete
@@ -82,8 +86,10 @@ class Detector:
         self._run(rows, 0)
         self._last_ns = int(rows["t"][-1])
         ready = self._complete(self._last_ns)
-        keep = self._last_ns - HISTORY_NS
-        self._history = self._history[np.searchsorted(self._history["t"], keep) :]
+        rest, trace = rows[-HISTORY_ROWS:], self._trace[1][-HISTORY_ROWS:] if self._trace else np.empty((0, 2))
+        self._history = np.concatenate([self._history, _remember(rest, trace)])
+        self._history = self._history[np.searchsorted(self._history["t"], self._last_ns - HISTORY_NS) :]
+        self._trace = self._past = None
         return ready
 
     def finish(self) -> list[Event]:
@@ -110,13 +116,17 @@ class Detector:
                 self._waiting += [(self._ready(one), one) for one in self._found[:n].copy()]
                 if i >= len(rows):
                     break
-        if len(rows):
-            new = np.empty(len(rows), _HISTORY)
-            new["t"], new["speed"], new["lon"], new["lat"] = rows["t"], rows["speed"], trace[:, 0], trace[:, 1]
-            if len(self._history) and new["t"][0] <= self._history["t"][-1]:  # time stepped back: a new beginning
-                self._history = new
-            else:
-                self._history = np.concatenate([self._history, new])
+        self._trace = (rows, trace)
+        self._past = None
+        if len(rows) and len(self._history) and rows["t"][0] <= self._history["t"][-1]:
+            self._history = self._history[:0]  # time stepped back: a new beginning
+
+    def _remembered(self) -> npt.NDArray[np.void]:
+        """Return what is still known of the past, this call's rows included."""
+        if self._past is None:
+            now = [_remember(*self._trace)] if self._trace is not None else []
+            self._past = np.concatenate([self._history, *now])
+        return self._past
 
     def _ready(self, one: npt.NDArray[np.void]) -> int:
         kind, start, end, at = int(one["kind"]), int(one["start"]), int(one["end"]), int(one["at"])
@@ -180,14 +190,21 @@ class Detector:
     def _window(self, start: int, end: int) -> Window:
         begin = start - self._window_ns
         until = min(end, start + WINDOW_LIMIT_NS) + self._window_ns
-        t = self._history["t"]
-        rows = self._history[np.searchsorted(t, begin) : np.searchsorted(t, until, "right")]
+        history = self._remembered()
+        t = history["t"]
+        rows = history[np.searchsorted(t, begin) : np.searchsorted(t, until, "right")]
         return Window(
             start_ns=int(rows["t"][0]) if len(rows) else begin,
             speed_mps=_listed(rows["speed"]),
             longitudinal_mps2=_listed(rows["lon"]),
             lateral_mps2=_listed(rows["lat"]),
         )
+
+
+def _remember(rows: State, trace: npt.NDArray[np.float64]) -> npt.NDArray[np.void]:
+    kept = np.empty(len(rows), _HISTORY)
+    kept["t"], kept["speed"], kept["lon"], kept["lat"] = rows["t"], rows["speed"], trace[:, 0], trace[:, 1]
+    return kept
 
 
 def _known(value: Any, digits: int) -> float | None:

@@ -11,6 +11,7 @@ from agent.detect.found import ENGINE, FATIGUE, FOUND, IDLING, IGNITION, OVER_RE
 from agent.state import CAN, GNSS, OBD, STATE, STEP_NS, WHEEL
 
 SILENCE_NS: Final = 3 * NS_PER_S  # a quantity that is unknown for longer ends what it was showing
+CHECKED_NS: Final = 60 * NS_PER_S  # wheel speed that agreed with the satellites this recently is still right: a tunnel
 CREEP_FACTOR: Final = 2.0  # idling ends at twice the speed below which it begins: a queue creeps, a sensor flickers
 
 KEPT: Final = np.dtype(
@@ -91,7 +92,9 @@ def tell(kept, kind, counts, opening, level, end, peak, now, found, n):  # type:
     for b in range(len(SPEED_BITS)):
         if 2 * counts[kind - SPEEDING, b] >= one.rows:
             sources |= SPEED_BITS[b]
-    if kind == OVER_REV:
+    if kind in (SPEEDING, FATIGUE) and out.confirmed == 1:
+        sources |= GNSS
+    elif kind == OVER_REV:
         sources = ENGINE
     elif kind == IDLING:
         sources |= ENGINE if 2 * one.both >= one.rows else IGNITION
@@ -160,8 +163,8 @@ def sustained(rows, first, ending, limits, kept, counts, memory, found):  # type
     """Walk `rows` from `first`; return (next row, events written to `found`).
 
     Stops early when `found` might overflow. `ending` 1 closes every rule after the last row. `counts` [4, 5]: rows in
-    which each speed source spoke during a rule's event; `memory` = 1 once a row was seen, time of the last row, time of
-    the last known speed.
+    which each speed source spoke during a rule's event; `memory` = 1 once a row was seen, time of the last row, of the
+    last known speed, of the last row in which wheels and satellites agreed.
     """
     n = 0
     limit = limits[0]
@@ -183,7 +186,10 @@ def sustained(rows, first, ending, limits, kept, counts, memory, found):  # type
         if known:
             memory[2] = t
         speed_lost = t - memory[2] > SILENCE_NS
-        both = (row.sources & (WHEEL | CAN | OBD)) != 0 and (row.sources & GNSS) != 0
+        wheels = (row.sources & (WHEEL | CAN | OBD)) != 0
+        if wheels and (row.sources & GNSS) != 0:
+            memory[3] = t
+        both = wheels and t - memory[3] <= CHECKED_NS
 
         # Speeding. The start is where the limit was first passed by the minor share, if it was held from there.
         one = kept[SPEEDING - SPEEDING]
