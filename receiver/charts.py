@@ -5,7 +5,7 @@ never stretched.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, floor, log10
 from typing import Final
 
@@ -14,6 +14,8 @@ from agent.records import Event
 from receiver.drive import Route, Samples, Series, thin
 
 COLUMNS: Final = 800  # more would not be seen
+FLAG_PERCENT: Final = 7.0  # of the chart's width: 20 pixels of a phone's
+FLAG_ROWS: Final = 3
 _TICKS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 
 
@@ -32,6 +34,7 @@ class Level:
     at: float
     label: str
     css: str = "grid"
+    nth: int = 0  # among the limits: their labels stand side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +64,17 @@ class Span:
     width: float
     name: str
     css: str
+    row: int = 0  # of its flag, so that flags do not cover each other
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Panels over one time axis."""
+    """Panels over one time axis; the spans' flags need `rows` rows."""
 
     panels: list[Panel]
     ticks: list[Tick]
     spans: list[Span]
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,12 @@ def trip_chart(series: Series, spans: list[Span], zero_ns: int, label: Callable[
     longitudinal, lateral = thin(series.longitudinal, COLUMNS), thin(series.lateral, COLUMNS)
     if not any(v is not None for column in (speed, longitudinal, lateral) for v in column):
         return None
-    panels = [_speed_panel(speed, 0, 56), _force_panel({"lon": longitudinal, "lat": lateral}, 62, 38, ())]
+    panels = [_speed_panel(speed, 0, 54), _force_panel({"lon": longitudinal, "lat": lateral}, 63, 37, ())]
     end_ns = series.start_ns + len(series) * series.step_ns
-    return Chart(panels, _ticks(series.start_ns, end_ns, zero_ns, label), spans)
+    placed = _in_rows(spans)
+    return Chart(
+        panels, _ticks(series.start_ns, end_ns, zero_ns, label), placed, 1 + max((s.row for s in placed), default=-1)
+    )
 
 
 def readout(series: Series, route: Route, label: Callable[[int], str]) -> Readout:
@@ -125,7 +133,7 @@ def window_chart(event: Event, limits: list[tuple[float, str]], label: Callable[
     # rows are 100 ms apart (agent.records.Window)
     end_ns = window.start_ns + rows * NS_PER_S // 10
     spans = [span(event.t_ns, event.duration_ns, window.start_ns, end_ns, "", event.severity)]
-    panels = [_speed_panel(speed, 0, 46), _force_panel({name: force}, 54, 46, limits)]
+    panels = [_speed_panel(speed, 0, 44), _force_panel({name: force}, 57, 43, limits)]
     return Chart(panels, _ticks(window.start_ns, end_ns, event.t_ns, label), spans)
 
 
@@ -135,6 +143,18 @@ def span(t_ns: int, duration_ns: int, start_ns: int, end_ns: int, name: str, css
     left = min(100.0, max(0.0, 100 * (t_ns - start_ns) / whole))
     right = min(100.0, max(left, 100 * (t_ns + max(0, duration_ns) - start_ns) / whole))
     return Span(left, right - left, name, css)
+
+
+def _in_rows(spans: list[Span]) -> list[Span]:
+    """Give each span the first row in which its flag is FLAG_PERCENT from the last; the third takes the rest."""
+    ends = [-100.0] * FLAG_ROWS
+    placed = []
+    for one in sorted(spans, key=lambda s: s.at + s.width / 2):
+        middle = one.at + one.width / 2
+        row = next((r for r, end in enumerate(ends) if middle - end >= FLAG_PERCENT), FLAG_ROWS - 1)
+        ends[row] = middle
+        placed.append(replace(one, row=row))
+    return placed
 
 
 def _speed_panel(values: Samples, top: float, height: float) -> Panel:
@@ -148,14 +168,23 @@ def _speed_panel(values: Samples, top: float, height: float) -> Panel:
 
 
 def _force_panel(columns: dict[str, Samples], top: float, height: float, limits: Sequence[tuple[float, str]]) -> Panel:
-    largest = max((abs(v) for values in columns.values() for v in values if v is not None), default=0.0)
-    largest = max([largest, 3.0, *(abs(v) * 1.08 for v, _ in limits)])
-    step = _nice(largest / 2)
-    most = step * ceil(largest / step) if not limits else largest * 1.05
-    steps = floor(most / step)
-    levels = [Level(50 - 50 * step * n / most, _signed(step * n)) for n in range(-steps, steps + 1)]
-    levels += [Level(50 - 50 * v / most, name, "limit") for v, name in limits]
-    curves = [Curve(name, _lines(_runs(values, lambda v: 50 - 50 * v / most))) for name, values in columns.items()]
+    """Draw acceleration: around nil without `limits`, else as much of either side as values and limits need."""
+    known = [v for values in columns.values() for v in values if v is not None]
+    if limits:
+        bounds = [*known, *(v for v, _ in limits), -1.0, 1.0]
+        low, high = 1.1 * min(bounds), 1.1 * max(bounds)
+        step = _nice((high - low) / 5)
+    else:
+        step = _nice(max([3.0, *map(abs, known)]) / 2)
+        high = step * ceil(max([3.0, *map(abs, known)]) / step)
+        low = -high
+
+    def y(value: float) -> float:
+        return 100 * (high - value) / (high - low)
+
+    levels = [Level(y(step * n), _signed(step * n)) for n in range(ceil(low / step), floor(high / step) + 1)]
+    levels += [Level(y(v), name, "limit", nth) for nth, (v, name) in enumerate(limits)]
+    curves = [Curve(name, _lines(_runs(values, y))) for name, values in columns.items()]
     return Panel(top, height, max(1, *map(len, columns.values())), curves, levels)
 
 

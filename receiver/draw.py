@@ -191,7 +191,8 @@ def graticule(frame: Frame) -> list[Grid]:
     step = _step((east - west) / 5)
     for n in range(ceil(west / step), floor(east / step) + 1):
         x = frame.spot((frame.lat0, n * step))[0]
-        lines.append(Grid(f"M{x:.1f} {-HEIGHT:.0f}V{2 * HEIGHT:.0f}", x, HEIGHT, _degrees(n * step, step, "EW"), True))
+        label = _degrees(n * step, step, "EW") if x < 0.7 * WIDTH else ""  # the scale bar stands there
+        lines.append(Grid(f"M{x:.1f} {-HEIGHT:.0f}V{2 * HEIGHT:.0f}", x, HEIGHT, label, True))
     step = _step((north - south) / 4)
     for n in range(ceil(south / step), floor(north / step) + 1):
         y = frame.spot((n * step, frame.lon0))[1]

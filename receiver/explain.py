@@ -165,11 +165,20 @@ def _limits(words: Words, event: Event) -> list[tuple[float, str]]:
     ]
 
 
+def _listed(words: Words, sources: Sequence[str]) -> str:
+    text = words.text
+    names = [text.among("source", s) for s in sources]
+    if not names:
+        return text("event.unknown")
+    head = text("event.separator").join(names[:-1])
+    return f"{head}{text('event.and')}{names[-1]}" if head else names[-1]
+
+
 def why(words: Words, event: Event) -> Sequence[str]:
     """Say why an event counts or why it does not, and what its rule asks for."""
     text = words.text
     unoriented = event.rule.startswith("harsh_unoriented")
-    sources = text("event.and").join(text.among("source", s) for s in event.sources)
+    sources = _listed(words, event.sources)
     said = []
     if event.confirmed:
         said.append(text("why.agreed" if len(event.sources) > 1 else "why.confirmed", sources=sources))
@@ -179,8 +188,11 @@ def why(words: Words, event: Event) -> Sequence[str]:
         said.append(text("why.no_speed", sources=sources))
     elif len(event.sources) == 1:
         said.append(text("why.single", source=sources))
+    elif event.kind in FORCES:
+        # they saw it, but the milder of them stayed below the threshold (agent.detect.harsh)
+        said.append(text("why.too_mild", sources=sources))
     else:
-        said.append(text("why.unconfirmed"))
+        said.append(text("why.unconfirmed", sources=sources))
     said.append(text(f"rule.{event.kind}"))
     return said
 

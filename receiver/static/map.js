@@ -49,7 +49,8 @@ export const map = (box) => {
     let step = pick((across * 130 * u) / width);
     for (let n = Math.ceil((lon(left) * 3600) / step); n * step < lon(left + width) * 3600; n++) {
       const at = x((n * step) / 3600);
-      line(`M${at} ${top}v${height}`, `${at} ${top + height}`, degrees(n * step, step, "EW"), 4, -5);
+      const label = at < left + width - 240 * u ? degrees(n * step, step, "EW") : ""; // the scale bar stands there
+      line(`M${at} ${top}v${height}`, `${at} ${top + height}`, label, 4, -5);
     }
     const high = (lat(top) - lat(top + height)) * 3600;
     step = pick((high * 90 * u) / height);
@@ -112,14 +113,17 @@ export const map = (box) => {
       const was = Math.hypot(before.clientX - other.clientX, before.clientY - other.clientY);
       const is = Math.hypot(e.clientX - other.clientX, e.clientY - other.clientY), { left, top } = size();
       if (is > 0) zoom(was / is, (e.clientX + other.clientX) / 2 - left, (e.clientY + other.clientY) / 2 - top);
-    } else move(e.clientX - before.clientX, e.clientY - before.clientY);
+    } else if (e.pointerType !== "touch") move(e.clientX - before.clientX, e.clientY - before.clientY);
     moved += Math.hypot(e.clientX - before.clientX, e.clientY - before.clientY);
     down.set(e.pointerId, e);
   });
   for (const name of ["pointerup", "pointercancel"]) addEventListener(name, (e) => down.delete(e.pointerId));
   svg.addEventListener("click", (e) => moved > 6 && e.preventDefault(), true); // a drag over a pin does not open it
   svg.addEventListener("dragstart", (e) => e.preventDefault());
+  // One finger and the bare wheel scroll the page; two fingers, or the wheel with Ctrl or after a click, are the map's.
+  svg.addEventListener("touchmove", (e) => e.touches.length > 1 && e.preventDefault(), { passive: false });
   svg.addEventListener("wheel", (e) => {
+    if (!e.ctrlKey && !box.contains(document.activeElement)) return;
     e.preventDefault();
     const { left, top } = size();
     zoom(Math.exp(Math.max(-60, Math.min(60, e.deltaY)) / 250), e.clientX - left, e.clientY - top);
