@@ -28,6 +28,7 @@ from agent.trips import TripSettings
 DATA: Final = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 OVERLAP_S: Final = 1.5
 G: Final = 9.80665
+MPH: Final = 0.44704
 MAKER_G: Final = 0.35  # the black box maker's rule: |ax| or |ay| at 1 Hz
 BOUNDARY_S: Final = 30.0
 STEP_SAMPLES: Final = 20_000
@@ -161,13 +162,15 @@ def blackbox(path: Path) -> None:
     stamps = [datetime.fromisoformat(r["time_utc"]).replace(tzinfo=UTC).timestamp() for r in rows]
     seconds = np.array(stamps) - stamps[0]
     order = np.argsort(seconds, kind="stable")
+    by_obd = np.array([r["speed_source"] == "obd" for r in rows])
     names = {
         "Gnss.Latitude": column("gps_lat"),
         "Gnss.Longitude": column("gps_long"),
         "Gnss.FixType": column("gps_fix"),
         "Gnss.Heading": column("gps_heading"),
         "Gnss.HorizontalAccuracy": column("gps_hdop", 3.0),
-        "Gnss.Speed": column("speed_mph", 0.44704),
+        "Gnss.Speed": np.where(by_obd, np.nan, column("speed_mph", MPH)),
+        "Obd.Speed": np.where(by_obd, column("speed_mph", MPH), np.nan),
         "Obd.EngineSpeed": column("engine_rpm"),
         **{f"Imu.Acceleration.{a.upper()}": column(f"accel_{a}", G) for a in "xyz"},
         **{f"Imu.AngularVelocity.{a.upper()}": column(f"gyro_{a}") for a in "xyz"},
