@@ -8,6 +8,7 @@ that asks for another version than 3.1.1 is refused as the standard says.
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 from typing import Final
 
 from amqtt.adapters import ReaderAdapter, StreamReaderAdapter, StreamWriterAdapter
@@ -89,14 +90,15 @@ class EmbeddedBroker(threading.Thread):
         )
         broker = Broker(config)
         await broker.start()
-        clients: set[asyncio.Task[None]] = set()
+        clients: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            if task is not None:
-                clients.add(task)
-                task.add_done_callback(clients.discard)
-            await _welcome(broker, reader, writer)
+            clients[writer] = asyncio.current_task()
+            try:
+                await _welcome(broker, reader, writer)
+            finally:
+                writer.close()
+                del clients[writer]
 
         try:
             server = await asyncio.start_server(connected, HOST, self._port)
@@ -110,22 +112,23 @@ class EmbeddedBroker(threading.Thread):
         await self._ending.wait()
         server.close()
         await broker.shutdown()
-        for task in list(clients):
-            task.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+        left = dict(clients)
+        for writer, task in left.items():
+            writer.transport.abort()
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(t for t in left.values() if t is not None), return_exceptions=True)
+        await asyncio.sleep(0)  # the aborted connections close their sockets in the loop's next turn
 
 
 async def _welcome(broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
+    with suppress(OSError, EOFError, TimeoutError):  # it went away, or it does not speak MQTT
         head, level = await asyncio.wait_for(_first_bytes(reader), START_S)
-        if level != LEVEL_3_1_1:
+        if level == LEVEL_3_1_1:
+            await broker.external_connected(_Replayed(head, reader), StreamWriterAdapter(writer), LISTENER)
+        else:
             writer.write(REFUSE_VERSION)
             await writer.drain()
-            writer.close()
-            return
-        await broker.external_connected(_Replayed(head, reader), StreamWriterAdapter(writer), LISTENER)
-    except (OSError, EOFError, TimeoutError):
-        writer.close()
 
 
 async def _first_bytes(reader: asyncio.StreamReader) -> tuple[bytes, int]:
