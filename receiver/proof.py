@@ -47,19 +47,28 @@ def entries_behind(connection: Connection, rows: Iterable[Row[Any]]) -> dict[Key
 
 
 def record_of(entries: dict[Key, Row[Any]], row: Row[Any]) -> Any:
-    entry = entries[row.lineage, row.lane, row.seq]
-    record: Record = _decoders[entry.kind].decode(entry.body)  # stored because it decoded (receiver.projections)
+    """Return the record behind a row, or None when the entry was removed or altered since it was stored."""
+    entry = entries.get((row.lineage, row.lane, row.seq))
+    if entry is None:
+        return None
+    try:
+        record: Record = _decoders[entry.kind].decode(entry.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
     return record
 
 
 def prove(
     device: str, public_key: str, trip_row: Row[Any], rows: Sequence[Row[Any]], entries: dict[Key, Row[Any]]
 ) -> Proof:
+    """Check signature and chain of the entries behind `rows` again; the trip's own entry is named."""
     key = bytes.fromhex(public_key)
     good = unlinked = 0
     for row in rows:
         at = (row.lineage, row.lane, row.seq)
-        found, before = entries[at], entries.get((row.lineage, row.lane, row.seq - 1))
+        found, before = entries.get(at), entries.get((row.lineage, row.lane, row.seq - 1))
+        if found is None:
+            continue
         entry = Entry(
             *at, found.boot, found.t_ns, found.kind, bytes(found.body), bytes(found.hash), bytes(found.signature)
         )

@@ -4,6 +4,8 @@ Trips are ordered by their start in UTC; one whose boot never learned the time s
 box sends its trips in order and soon.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -95,6 +97,10 @@ class TripPage:
     later: int | None
 
 
+class Altered(Exception):  # noqa: N818 - what happened to the record, not what the caller did
+    """A stored record is no record any more: somebody changed the database."""
+
+
 def trips(engine: Engine, device: str, page: int) -> tuple[list[TripRow], Page]:
     """Return one page of a vehicle's trips, the latest first, with marks and shape."""
     with db.reading(engine) as connection:
@@ -112,45 +118,46 @@ def trips(engine: Engine, device: str, page: int) -> tuple[list[TripRow], Page]:
 
 
 def trip(engine: Engine, device: str, trip_id: int) -> TripPage | None:
-    """Return one trip with everything that belongs to it, or None."""
+    """Return one trip with everything that belongs to it, or None; raise Altered when its own record is none."""
     with db.reading(engine) as connection:
         own = and_(db.trip.c.device == device, db.trip.c.id == trip_id)
         row = connection.execute(with_clock_columns(db.trip).where(own)).one_or_none()
         if row is None:
             return None
         key = connection.execute(select(db.device.c.public_key).where(db.device.c.id == device)).scalar()
-        belongs = {}
-        for table in (db.harsh_event, db.track, db.curve):
-            mine = and_(table.c.device == device, table.c.boot == row.boot, table.c.trip_t_ns == row.t_ns)
-            found = select(table).where(mine).order_by(table.c.t_ns, table.c.id).limit(MOST_EVENTS)
-            belongs[table.name] = connection.execute(found).all()
-        every = [row, *(r for rows in belongs.values() for r in rows)]
+        events, tracks, curves = (_belonging(connection, t, row) for t in (db.harsh_event, db.track, db.curve))
+        every = [row, *events, *tracks, *curves]
         entries = entries_behind(connection, every)
-        events_total = len(belongs["event"])
-        if events_total == MOST_EVENTS:
-            mine = and_(
-                db.harsh_event.c.device == device,
-                db.harsh_event.c.boot == row.boot,
-                db.harsh_event.c.trip_t_ns == row.t_ns,
-            )
-            count = select(func.count()).select_from(db.harsh_event).where(mine)
-            events_total = connection.execute(count).scalar_one()
-        clock = clock_of(row)
-        records = {name: [record_of(entries, r) for r in rows] for name, rows in belongs.items()}
+        record = record_of(entries, row)
+        if record is None:
+            raise Altered
+        told = ((r, record_of(entries, r)) for r in events)
         return TripPage(
             row=_trip_row(row, {}, []),
-            record=record_of(entries, row),
-            events=[
-                _event_row(r, clock, row.id, record)
-                for r, record in zip(belongs["event"], records["event"], strict=True)
-            ],
-            events_total=events_total,
-            track=records["track"],
-            curve=records["curve"],
+            record=record,
+            events=[_event_row(r, clock_of(row), row.id, e) for r, e in told if e is not None],
+            events_total=_count_belonging(connection, row) if len(events) == MOST_EVENTS else len(events),
+            track=[t for t in (record_of(entries, r) for r in tracks) if t is not None],
+            curve=[c for c in (record_of(entries, r) for r in curves) if c is not None],
             proof=prove(device, key or "", row, every, entries),
             earlier=_neighbour(connection, device, row, later=False),
             later=_neighbour(connection, device, row, later=True),
         )
+
+
+def _of_trip(table: Table, row: Row[Any]) -> ColumnElement[bool]:
+    return and_(table.c.device == row.device, table.c.boot == row.boot, table.c.trip_t_ns == row.t_ns)
+
+
+def _belonging(connection: Connection, table: Table, row: Row[Any]) -> Sequence[Row[Any]]:
+    """Return the rows of `table` that belong to a trip, in time order."""
+    found = select(table).where(_of_trip(table, row)).order_by(table.c.t_ns, table.c.id)
+    return connection.execute(found.limit(MOST_EVENTS)).all()
+
+
+def _count_belonging(connection: Connection, row: Row[Any]) -> int:
+    table = db.harsh_event
+    return connection.execute(select(func.count()).select_from(table).where(_of_trip(table, row))).scalar_one()
 
 
 def last_trip(connection: Connection, device: str) -> TripRow | None:
@@ -255,7 +262,8 @@ def _places(connection: Connection, ids: list[int]) -> dict[int, list[tuple[floa
     for trip_id, body in connection.execute(
         select(db.trip.c.id, entry.c.body).select_from(joined).where(db.trip.c.id.in_(ids))
     ):
-        pieces.setdefault(trip_id, []).append(_tracks.decode(body))
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # altered since it was stored: the trip's page tells
+            pieces.setdefault(trip_id, []).append(_tracks.decode(body))
     return {n: [(f.latitude, f.longitude) for f in unpack_track(those)] for n, those in pieces.items()}
 
 
@@ -267,7 +275,8 @@ def _events(connection: Connection, device: str, offset: int, limit: int) -> lis
     )
     rows = connection.execute(chosen.order_by(table.c.id.desc()).offset(offset).limit(limit)).all()
     entries = entries_behind(connection, rows)
-    return [_event_row(r, clock_of(r), r.trip_id, record_of(entries, r)) for r in rows]
+    told = ((r, record_of(entries, r)) for r in rows)
+    return [_event_row(r, clock_of(r), r.trip_id, record) for r, record in told if record is not None]
 
 
 def _neighbour(connection: Connection, device: str, row: Row[Any], later: bool) -> int | None:

@@ -110,18 +110,10 @@ def create_app(
     @app.middleware("http")
     async def guard(request: Request, go_on: Next) -> Response:
         host = request.headers.get("host", "")
-        if host.rpartition(":")[0 if host.rpartition(":")[2].isdigit() else 2] not in HOSTS:
-            return Response("wrong host", 421)
-        response = await go_on(request)
-        for name, value in HEADERS.items():
-            response.headers[name] = value
-        if request.url.path.startswith("/static/"):
-            # the address holds a digest of the content
-            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-        else:
-            response.headers["Cache-Control"] = "no-store"
-            response.headers["Vary"] = "Accept-Language, Cookie"
-        return response
+        name, _, port = host.rpartition(":")
+        if (name if port.isdigit() else host) not in HOSTS:
+            return _guarded(request, Response("wrong host", 421))
+        return _guarded(request, await go_on(request))
 
     @app.exception_handler(HTTPException)
     async def _refused(request: Request, error: HTTPException) -> Response:
@@ -136,9 +128,14 @@ def create_app(
         log.error("pages: the database does not answer: %s", str(error.orig).strip().splitlines()[:1])
         return problem(request, 503, "database")
 
+    @app.exception_handler(queries.Altered)
+    async def _altered(request: Request, _: queries.Altered) -> Response:
+        return problem(request, 500, "altered")
+
     @app.exception_handler(Exception)
     async def _broken(request: Request, _: Exception) -> Response:
-        return problem(request, 500, "broken")  # Starlette logs it and raises it again in the server
+        # stands outside the guard; Starlette raises the error again, so that the server logs it
+        return _guarded(request, problem(request, 500, "broken"))
 
     @app.api_route("/", methods=["GET", "HEAD"])
     def vehicles(request: Request, page_number: views.PageNumber = 1) -> Response:
@@ -192,6 +189,19 @@ def create_app(
         return page(request, "trip.html", words=words, trip=found, view=views.trip(words, found))
 
     return app
+
+
+def _guarded(request: Request, response: Response) -> Response:
+    """Set what every answer carries."""
+    for name, value in HEADERS.items():
+        response.headers[name] = value
+    if request.url.path.startswith("/static/") and response.status_code == 200:
+        # the address holds a digest of the content
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    else:
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Vary"] = "Accept-Language, Cookie"
+    return response
 
 
 @cache

@@ -1,0 +1,208 @@
+"""What the tests of the pages share: a receiver with vehicles whose records came through the real ingest."""
+
+import warnings
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import cos, pi, radians, sin
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+from sqlalchemy import Engine
+
+from agent import messages
+from agent.messages import Birth
+from agent.records import Clock, Curve, Event, Quality, Record, Track, Trip, Window
+from receiver import db, devices
+from receiver.ingest import Ingest
+from receiver.web import create_app
+from tests.syncing import ListSource
+
+S = 1_000_000_000
+NOW = 1_795_000_000 * S  # 2026-11-18 11:06:40 UTC, a Wednesday, 19:06:40 in Shanghai
+ZONE = "Asia/Shanghai"
+METRES_PER_DEGREE = 111_194.93
+
+
+@dataclass
+class Desk:
+    """A receiver's database and the devices that talk to it."""
+
+    engine: Engine
+    ingest: Ingest = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ingest = Ingest(self.engine)
+
+    def greet(self, source: ListSource, at: int = NOW, **changed: Any) -> None:
+        birth = Birth(
+            device=source.device,
+            public_key=source.public_key.hex(),
+            lineage=source.lineage,
+            session="s1",
+            boot="boot-1",
+            t_ns=S,
+            heads=source.heads(),  # type: ignore[arg-type]
+        )
+        birth = replace(birth, **changed)
+        payload = messages.encode_birth(birth, source.sign(messages.birth_bytes(birth)))
+        self.ingest.take(messages.topic(source.device, "birth"), payload, at)
+
+    def enrol(self, seed: int = 1, greeted: bool = True) -> ListSource:
+        source = ListSource(seed)
+        devices.enrol(self.engine, source.public_key.hex())
+        if greeted:
+            self.greet(source)
+        return source
+
+    def status(self, source: ListSource, state: Any, at: int = NOW) -> None:
+        self.ingest.take(messages.topic(source.device, "status"), messages.encode_status(source.device, state), at)
+
+    def send(self, source: ListSource, records: list[Record], boot: str = "boot-1", at: int = NOW) -> None:
+        """Seal records and take them, one batch for each lane."""
+        lanes: dict[str, list[Any]] = {}
+        for entry in source.append([(_time(r), r) for r in records], boot):
+            lanes.setdefault(entry.lane, []).append(entry)
+        for lane, entries in lanes.items():
+            for first in range(0, len(entries), 50):
+                payload = messages.encode_batch(entries[first : first + 50])
+                self.ingest.take(messages.topic(source.device, "up", lane), payload, at)
+        assert not self.ingest.counts.refused
+        assert not self.ingest.counts.flagged
+
+
+def open_desk(folder: Path) -> Desk:
+    return Desk(db.open_database(f"sqlite:///{folder / 'receiver.db'}"))
+
+
+def client(engine: Engine, **settings: Any) -> Any:
+    """Return a client that talks to the pages without a socket."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # starlette wants httpx2, which is not released for all of our Pythons
+        from starlette.testclient import TestClient
+    app = create_app(engine, ZONE, lambda: NOW, **settings)
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+def _time(record: Record) -> int:
+    return getattr(record, "t_ns", None) or getattr(record, "start_ns", 0)
+
+
+def clock_at(utc_ns: int, t_ns: int = S, quality: Any = "gnss") -> Clock:
+    """Return the record that makes monotonic `t_ns` the time `utc_ns`."""
+    return Clock(t_ns=t_ns, offset_ns=utc_ns - t_ns, quality=quality, uncertainty_ns=300_000_000)
+
+
+def speed_at(second: int, seconds: int) -> float:
+    """Return a speed that starts and ends at nil and stops once on the way, m/s."""
+    if second in (0, seconds) or seconds // 2 <= second < seconds // 2 + 20:
+        return 0.0
+    return 15.0 + 8.0 * sin(2 * pi * second / 120)
+
+
+def drive(
+    start_ns: int = 100 * S,
+    seconds: int = 900,
+    place: tuple[float, float] = (31.23, 121.47),
+    events: list[Event] | None = None,
+) -> list[Record]:
+    """Return the records of one trip on a wide curve: its events, the trip, track and curve."""
+    lat, lon = place
+    places = []
+    speeds = [speed_at(s, seconds) for s in range(seconds + 1)]
+    for second, speed in enumerate(speeds):
+        course = radians(40 + 100 * second / seconds)
+        lat += speed * cos(course) / METRES_PER_DEGREE
+        lon += speed * sin(course) / METRES_PER_DEGREE / cos(radians(lat))
+        places.append((lat, lon))
+    kept = list(range(0, seconds + 1, 30))
+    e7 = [(round(a * 1e7), round(o * 1e7)) for a, o in (places[k] for k in kept)]
+    track = Track(
+        trip_start_ns=start_ns,
+        start_ns=start_ns,
+        error_m=5.0,
+        dt_ms=[0, *[30_000] * (len(kept) - 1)],
+        dlat_e7=[e7[0][0], *(b[0] - a[0] for a, b in pairwise(e7))],
+        dlon_e7=[e7[0][1], *(b[1] - a[1] for a, b in pairwise(e7))],
+        speed_cmps=[round(speeds[k] * 100) for k in kept],
+    )
+    curve = Curve(
+        trip_start_ns=start_ns,
+        start_ns=start_ns,
+        step_ms=1000,
+        speed_cmps=[round(v * 100) for v in speeds],
+        longitudinal_cmps2=[round(100 * 0.4 * cos(s / 20)) for s in range(seconds + 1)],
+        lateral_cmps2=[None if s < 30 else round(100 * 0.6 * sin(s / 30)) for s in range(seconds + 1)],
+    )
+    found = events or []
+    counts: dict[str, int] = {}
+    for e in found:
+        name = f"{e.kind}.{e.severity if e.confirmed else 'unconfirmed'}"
+        counts[name] = counts.get(name, 0) + 1
+    trip = Trip(
+        start_ns=start_ns,
+        end_ns=start_ns + seconds * S,
+        start_latitude=places[0][0],
+        start_longitude=places[0][1],
+        end_latitude=places[-1][0],
+        end_longitude=places[-1][1],
+        distance_m=sum(speeds),
+        distance_by_source_m={"wheel": sum(speeds) * 1.002, "gnss": sum(speeds) * 0.997},
+        moving_s=float(seconds - 20),
+        idle_s=20.0,
+        stops=1,
+        max_speed_mps=max(speeds),
+        speed_histogram_s=[20.0, 10.0, 120.0, 240.0, 200.0, 150.0, 100.0, 60.0, 0.0],
+        night_s=0.0,
+        hour_of_day_s=[0.0] * 9 + [float(seconds)] + [0.0] * 14,
+        event_counts=counts,
+        smoothness_mps2=0.42,
+        quality=Quality(
+            gap_s=1.0,
+            longest_gap_s=0.6,
+            speed_share={"wheel": 1.0, "gnss": 0.97},
+            position_share=0.98,
+            mount_confidence=0.93,
+            time="gnss",
+        ),
+        track_points=len(kept),
+        track_error_m=5.0,
+    )
+    return [*(replace(e, trip_t_ns=start_ns) for e in found), trip, track, curve]
+
+
+def braking(t_ns: int = 300 * S, **changed: Any) -> Event:
+    """Return a severe, confirmed braking of 4.6 m/s² from 54 km/h, as the detector writes it."""
+    speeds: list[float | None] = [15.0] * 50 + [round(max(3.0, 15.0 - 0.46 * i), 2) for i in range(70)]
+    forces: list[float | None] = [0.1] * 50 + [-4.6] * 20 + [0.0] * 50
+    event = Event(
+        kind="harsh_braking",
+        severity="severe",
+        confirmed=True,
+        t_ns=t_ns,
+        duration_ns=2_000_000_000,
+        peak=-4.6,
+        unit="m/s2",
+        speed_before_mps=15.0,
+        rule="harsh_braking/1",
+        sources=["wheel", "imu"],
+        latitude=31.245,
+        longitude=121.481,
+        window=Window(
+            start_ns=t_ns - 5 * S, speed_mps=speeds, longitudinal_mps2=forces, lateral_mps2=[None] * len(speeds)
+        ),
+        levels=(2.5, 3.0, 4.4),
+    )
+    return replace(event, **changed)
+
+
+SPEEDING = {
+    "kind": "speeding",
+    "severity": "minor",
+    "peak": 36.9,
+    "unit": "m/s",
+    "rule": "speeding/1",
+    "limit_mps": 33.333,
+    "levels": (36.667, 40.0, 50.0),
+    "duration_ns": 25 * S,
+}
