@@ -86,7 +86,7 @@ class Trip(Record, frozen=True, kw_only=True):
     start_longitude: float | None
     end_latitude: float | None
     end_longitude: float | None
-    distance_m: float  # by the fused speed
+    distance_m: float  # by the fused speed, but no more than the positions' path where these cover the trip
     distance_by_source_m: dict[str, float]
     moving_s: float
     idle_s: float

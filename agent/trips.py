@@ -36,6 +36,8 @@ class TripSettings:
     standing_s: float = 300.0  # where the engine state is not known (Samsara, Traccar classic: 5 min)
     gap_off_s: float = 120.0  # no data at all for this long after standing: the ignition took the box's power
     bridge_s: float = 600.0  # a longer silence ends the trip where it began (basement parking, traccar#3231)
+    # positions for this share of a trip: then its distance is what car and satellites both tell (decision 0053)
+    witness_share: float = 0.9
     track_error_m: float = 5.0  # half the usual error of a fix in a street
     utc_offset_h: float = 8.0  # local time where the place is unknown; China has one zone
 
@@ -155,6 +157,7 @@ class Trips:
         seconds = max((end - start) / NS_PER_S, 1e-9)
         distances = dict(zip(SPEEDS, sums[k.WHEEL_M : k.WHEEL_M + 4].tolist(), strict=True))
         distances["position"] = float(sums[k.POSITION_M])
+        distances["fused"] = float(sums[k.DISTANCE])
         shares = {
             name: min(1.0, round(float(sums[k.SHARE + bit.bit_length() - 1]) / seconds, 4))
             for bit, name in SOURCE_NAMES.items()
@@ -172,7 +175,7 @@ class Trips:
             start_longitude=_degrees(trip["start_longitude"]),
             end_latitude=_degrees(trip["end_latitude"]),
             end_longitude=_degrees(trip["end_longitude"]),
-            distance_m=round(float(sums[k.DISTANCE]), 1),
+            distance_m=round(self._witnessed_m(distances["position"], float(sums[k.PLACED]) / seconds), 1),
             distance_by_source_m={name: round(m, 1) for name, m in distances.items() if m > 0.0},
             moving_s=round(float(sums[k.MOVING]), 1),
             idle_s=round(float(sums[k.STILL]), 1),
@@ -195,6 +198,11 @@ class Trips:
             track_error_m=self._settings.track_error_m,
         )
         return record, encode(points, start, self._settings.track_error_m)
+
+    def _witnessed_m(self, position_m: float, placed_share: float) -> float:
+        """Return the metres that count: where satellites saw the trip, no more than both they and the car tell."""
+        fused_m = float(self._sums[0][self._k.DISTANCE])
+        return min(fused_m, position_m) if placed_share >= self._settings.witness_share else fused_m
 
     def _arrived(self) -> bool:
         """Say whether the trip ended with a standstill that counts as a stop, whether or not the engine ran on."""

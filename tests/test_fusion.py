@@ -14,7 +14,6 @@ from agent.blocks import BLOCK, Block
 from agent.channels import number
 from agent.fuse.fusion import Fusion
 from agent.fuse.settings import FusionSettings
-from agent.fuse.stored import fused_block
 from agent.state import CAN, GNSS, OBD, STATE, STEP_NS, WHEEL, State
 
 KMH = 1 / 3.6
@@ -344,20 +343,3 @@ def test_the_kernels_are_their_plain_python_selves(monkeypatch: pytest.MonkeyPat
     for name in STATE.names or ():
         np.testing.assert_allclose(python[name], compiled[name], rtol=1e-9, atol=1e-9, err_msg=name)
     assert other.counts == one.counts
-
-
-def test_stored_samples_are_the_best_known_at_their_rates() -> None:
-    path = town(16, 5)
-    rows, _ = fused(merged(imu(path, turned(0, 0, 0)), obd(path)))
-    limits = FusionSettings()
-    stored = fused_block(rows, limits)
-    assert np.all(np.diff(stored["t"]) >= 0)
-    speed = stored[stored["channel"] == number("Vehicle.Speed")]
-    assert len(speed) == pytest.approx(path.t[-1] * limits.store_motion_hz, rel=0.03)
-    assert set(np.diff(speed["t"])) == {500_000_000}
-    lon = stored[stored["channel"] == number("Vehicle.Acceleration.Longitudinal")]
-    late = rows["t"] == lon["t"][-1]
-    assert lon["value"][-1] == rows["lon_imu"][late][0]
-    cut = [fused_block(rows[:701], limits), fused_block(rows[701:], limits)]
-    assert merged(*cut).tobytes() == stored.tobytes()
-    assert not np.any(stored["channel"] == number("Vehicle.CurrentLocation.Latitude"))

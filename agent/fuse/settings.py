@@ -45,6 +45,3 @@ class FusionSettings:
     moved_s: float = 60.0  # … for longer: the box was moved
     handled_degps: float = 15.0  # 1 s mean tilting of the box; a car pitches and rolls slower over any road
     suspect_s: float = 3.0  # box axes are not believed for so long after a sign of handling
-    # --- storing (domain.md F: 1 Hz track; 2 Hz shows a braking of 1 s; the raw samples around events are kept anyway)
-    store_motion_hz: float = 2.0
-    store_place_hz: float = 1.0

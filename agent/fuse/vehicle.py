@@ -22,15 +22,16 @@ _M, _O, _T = nb.from_dtype(MEASURED)[::1], nb.from_dtype(STATE)[::1], nb.from_dt
 _N = nb.int64[::1]
 _A = nb.types.Array(nb.float64, 1, "A")  # vectors inside records are not plain contiguous arrays to numba
 _KERNEL: Final[dict[str, Any]] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_PART: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}  # compiled into the kernel, loaded with it
 
 
-@nb.njit(nb.float64(_A, _A), **_KERNEL)
+@nb.njit(**_PART)
 def dot(a: Any, b: Any) -> Any:
     """Multiply two vectors."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@nb.njit(nb.float64(_A), **_KERNEL)
+@nb.njit(**_PART)
 def make_unit(a: Any) -> Any:
     """Scale a vector to length one in place and return the length it had."""
     size = np.sqrt(dot(a, a))
@@ -40,7 +41,7 @@ def make_unit(a: Any) -> Any:
     return size
 
 
-@nb.njit(nb.void(_A, _A, _A), **_KERNEL)
+@nb.njit(**_PART)
 def cross(a: Any, b: Any, out: Any) -> Any:
     """Write a × b."""
     out[0] = a[1] * b[2] - a[2] * b[1]
@@ -48,14 +49,14 @@ def cross(a: Any, b: Any, out: Any) -> Any:
     out[2] = a[0] * b[1] - a[1] * b[0]
 
 
-@nb.njit(nb.float64(nb.float64, nb.float64, nb.float64, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def settle(bias: Any, value: Any, n: Any, tau_s: Any) -> Any:
     """Move a bias towards a value: quickly while new (`n` rows old), then with `tau_s`; outliers pull little."""
     step = min(max(value - bias, -1.5), 1.5) if n > 10.0 else value - bias
     return bias + step * max(by.DT / tau_s, 1.0 / (n + 1.0))
 
 
-@nb.njit(nb.int64(_P, _N, _A, _A, _A), **_KERNEL)
+@nb.njit(**_PART)
 def choose_speed(p: Any, tally: Any, speed: Any, slope: Any, same_s: Any) -> Any:
     """Return the speed source to believe, -1 without any: the preferred one that is neither frozen nor outvoted."""
     for i in range(SPEED_SOURCES):
@@ -90,7 +91,7 @@ def choose_speed(p: Any, tally: Any, speed: Any, slope: Any, same_s: Any) -> Any
     return first
 
 
-@nb.njit(nb.float64(_P, _V, nb.int64, _A), **_KERNEL)
+@nb.njit(**_PART)
 def find_forward(p: Any, v: Any, which: Any, out: Any) -> Any:
     """Write the forward direction that the evidence shows and return the confidence in it."""
     e = v.evidence[which]
@@ -122,7 +123,7 @@ def find_forward(p: Any, v: Any, which: Any, out: Any) -> Any:
     return trust / (1.0 + (error_deg / p.error_deg) ** 2)
 
 
-@nb.njit(nb.void(nb.from_dtype(by.EVIDENCE), nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def fade(e: Any, keep: Any) -> Any:
     """Keep a share of the evidence."""
     e.ss, e.aa, e.n, e.cc = e.ss * keep, e.aa * keep, e.n * keep, e.cc * keep
@@ -131,7 +132,7 @@ def fade(e: Any, keep: Any) -> Any:
         e.xc[i] *= keep
 
 
-@nb.njit(nb.void(_V, nb.int64, nb.float64, _T, _N), **_KERNEL)
+@nb.njit(**_PART)
 def forget(v: Any, t: Any, angle: Any, notes: Any, n_notes: Any) -> Any:
     """Drop the mount because the box was moved by `angle` degrees; tell it only if it had been learned."""
     if v.confidence > 0.0 and v.noted > 0.0:
@@ -147,7 +148,7 @@ def forget(v: Any, t: Any, angle: Any, notes: Any, n_notes: Any) -> Any:
     v.road_n[0], v.roll_n[0] = 0.0, 0.0
 
 
-@nb.njit(nb.void(_P, _V, nb.int64, _T, _N), **_KERNEL)
+@nb.njit(**_PART)
 def check_mount(p: Any, v: Any, t: Any, notes: Any, n_notes: Any) -> Any:
     """Work out forward from the evidence, and note what is new."""
     forward = np.zeros(3)
@@ -175,7 +176,7 @@ def check_mount(p: Any, v: Any, t: Any, notes: Any, n_notes: Any) -> Any:
         n_notes[0] += 1
 
 
-@nb.njit(nb.boolean(_P, _V, _N, _A, nb.float64, _A, nb.boolean, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def sits_well(p: Any, v: Any, tally: Any, accel: Any, size: Any, turning: Any, standing: Any, driven: Any) -> Any:
     """Say whether the box sits as learned; a turn of it shows as gravity that leaks sideways without growing."""
     upward = dot(accel, v.up)
@@ -200,7 +201,7 @@ def sits_well(p: Any, v: Any, tally: Any, accel: Any, size: Any, turning: Any, s
     return v.suspect_rows == 0
 
 
-@nb.njit(nb.void(_P, _V, _A, nb.float64, nb.boolean, _A), **_KERNEL)
+@nb.njit(**_PART)
 def learn_gravity(p: Any, v: Any, accel: Any, size: Any, standing: Any, turning: Any) -> Any:
     """Find the first gravity, then follow it slowly over rows without manoeuvres."""
     if v.up_s == 0.0:
@@ -225,7 +226,7 @@ def learn_gravity(p: Any, v: Any, accel: Any, size: Any, standing: Any, turning:
     make_unit(v.up)
 
 
-@nb.njit(nb.void(_P, _V, _A, nb.float64, nb.float64, nb.float64, nb.boolean), **_KERNEL)
+@nb.njit(**_PART)
 def gather(p: Any, v: Any, accel: Any, slope: Any, sideways: Any, speed: Any, straight: Any) -> Any:
     """Add one row to the evidence for forward: box acceleration against what speed and turning say."""
     v.average_n = min(v.average_n + 1.0, 10.0 / by.DT)
@@ -261,7 +262,7 @@ def gather(p: Any, v: Any, accel: Any, slope: Any, sideways: Any, speed: Any, st
                 e.xc[i] += x[i] * dc
 
 
-@nb.njit(nb.void(_V), **_KERNEL)
+@nb.njit(**_PART)
 def restart(v: Any) -> Any:
     """Forget what a data gap makes untrue; gravity, forward and their evidence stay."""
     v.slow_s = 0.0

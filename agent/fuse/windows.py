@@ -25,9 +25,10 @@ _U = nb.from_dtype(on.USE)[::1]
 _N = nb.int64[::1]
 _PAIR: Any = nb.types.UniTuple(nb.int64, 2)  # type: ignore[no-untyped-call]
 _KERNEL: Final[dict[str, Any]] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_PART: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy"}  # compiled into the kernel, loaded with it
 
 
-@nb.njit(nb.void(_P, _S, _N, nb.int64, nb.int64, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def push(p: Any, s: Any, tally: Any, source: Any, t: Any, value: Any) -> Any:
     """Add one value to a ring unless it is a jump or a repeat of a value that was not refreshed."""
     head = s.head[source]
@@ -78,7 +79,7 @@ def push(p: Any, s: Any, tally: Any, source: Any, t: Any, value: Any) -> Any:
     s.first[source], s.merged[source], s.head[source] = t, 1, head + 1
 
 
-@nb.njit(nb.void(_P, _S, _N), **_KERNEL)
+@nb.njit(**_PART)
 def push_wheels(p: Any, s: Any, tally: Any) -> Any:
     """Average the wheels at hand, without those that lock or spin, into the wheel speed."""
     most, second, n = -1.0, -1.0, 0
@@ -101,7 +102,7 @@ def push_wheels(p: Any, s: Any, tally: Any) -> Any:
     s.wheel_set = 0
 
 
-@nb.njit(nb.int64(_S, nb.int64), **_KERNEL)
+@nb.njit(**_PART)
 def bin_at(s: Any, t: Any) -> Any:
     """Return the place of the bin that holds time `t`, emptied if it was an older one's; -1 if too old."""
     b = t // on.BIN_NS
@@ -116,7 +117,7 @@ def bin_at(s: Any, t: Any) -> Any:
     return k
 
 
-@nb.njit(nb.void(_S, nb.int64, nb.int64, nb.float64, nb.float64, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def put(s: Any, group: Any, t: Any, x: Any, y: Any, z: Any) -> Any:
     """Sum the value before this one, after a median of three, into its bin."""
     past, past_t = s.past[group], s.past_t[group]
@@ -140,7 +141,7 @@ def put(s: Any, group: Any, t: Any, x: Any, y: Any, z: Any) -> Any:
     s.past_n[group] = min(n + 1, 2)
 
 
-@nb.njit(nb.void(_S, nb.int64, nb.float64, nb.float64, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def shake(s: Any, t: Any, x: Any, y: Any, z: Any) -> Any:
     """Keep the largest vertical deviation of a bin, raw, and the running direction of up that it needs."""
     past = s.past[0]
@@ -157,7 +158,7 @@ def shake(s: Any, t: Any, x: Any, y: Any, z: Any) -> Any:
         s.shock[k] = max(s.shock[k], abs((x * up[0] + y * up[1] + z * up[2]) / size - size))
 
 
-@nb.njit(nb.void(_S, nb.int64, nb.int64, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def hold(s: Any, index: Any, t: Any, value: Any) -> Any:
     """Keep a value for the row it belongs to."""
     row = -(-t // STEP_NS)
@@ -166,7 +167,7 @@ def hold(s: Any, index: Any, t: Any, value: Any) -> Any:
     s.latest[index], s.latest_t[index] = value, t
 
 
-@nb.njit(nb.void(_P, _S, _N, nb.int64, nb.int64, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def locate(p: Any, s: Any, tally: Any, index: Any, t: Any, value: Any) -> Any:
     """Hold a position once both halves are here, unless it lies where no car can have come."""
     s.fix[index], s.fix_t[index] = value, t
@@ -191,7 +192,7 @@ def locate(p: Any, s: Any, tally: Any, index: Any, t: Any, value: Any) -> Any:
     hold(s, a + 1, t, lon)
 
 
-@nb.njit(nb.void(_P, _S, _N, nb.int64, nb.int64, nb.int64, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def take(p: Any, s: Any, tally: Any, kind: Any, index: Any, t: Any, value: Any) -> Any:
     """Give one sample to where it belongs."""
     if kind in (on.ACCEL, on.GYRO):
@@ -245,7 +246,7 @@ def take(p: Any, s: Any, tally: Any, kind: Any, index: Any, t: Any, value: Any) 
         locate(p, s, tally, index, t, value)
 
 
-@nb.njit(nb.void(_P, _S, _M, nb.int64, nb.int64), **_KERNEL)
+@nb.njit(**_PART)
 def read_speed(p: Any, s: Any, m: Any, source: Any, t: Any) -> Any:
     """Interpolate one source's speed at `t` and fit its slope around it."""
     times, values, head = s.ring_t[source], s.ring[source], s.head[source]
@@ -300,7 +301,7 @@ def read_speed(p: Any, s: Any, m: Any, source: Any, t: Any) -> Any:
         m.same_s[source] = (s.seen[source] - s.changed[source]) * 1e-9
 
 
-@nb.njit(nb.void(_S, _M, nb.int64), **_KERNEL)
+@nb.njit(**_PART)
 def read_bins(s: Any, m: Any, t: Any) -> Any:
     """Give the centred means of the inertial sensors: 1 s, and 0.5 s where there is a sample, else 1 s."""
     whole, half = np.zeros((on.GROUPS, 3)), np.zeros((on.GROUPS, 3))
@@ -335,19 +336,19 @@ def read_bins(s: Any, m: Any, t: Any) -> Any:
     m.imu_same_s = (s.past_t[0, 0] - s.same_since) * 1e-9
 
 
-@nb.njit(nb.float64(_S, nb.int64, nb.int64, nb.int64), **_KERNEL)
+@nb.njit(**_PART)
 def held_at(s: Any, index: Any, t: Any, limit: Any) -> Any:
     """Return a held value that is at most `limit` ns old at `t`, else NaN."""
     return s.held[index] if s.held_t[index] >= t - limit else np.nan
 
 
-@nb.njit(nb.float64(nb.float64, nb.float64), **_KERNEL)
+@nb.njit(**_PART)
 def either(a: Any, b: Any) -> Any:
     """Return the first of two values that is known."""
     return b if np.isnan(a) else a
 
 
-@nb.njit(nb.void(_P, _S, _M), **_KERNEL)
+@nb.njit(**_PART)
 def measure(p: Any, s: Any, m: Any) -> Any:
     """Write the next row and move on."""
     t = s.row * STEP_NS
@@ -383,7 +384,7 @@ def measure(p: Any, s: Any, m: Any) -> Any:
     s.row += 1
 
 
-@nb.njit(nb.void(_S, nb.int64), **_KERNEL)
+@nb.njit(**_PART)
 def restart(s: Any, t: Any) -> Any:
     """Forget everything but the ignition and the sense of up; the next row follows `t`."""
     s.head[:], s.seen[:], s.doubts[:] = 0, 0, 0
