@@ -91,11 +91,11 @@ def parse_http(text: str) -> HttpSettings:
 
 
 def _server(engine: Engine, http: HttpSettings) -> uvicorn.Server:
-    from receiver.web import create_app
+    from receiver.web import create_app, loopback
 
     config = uvicorn.Config(
-        create_app(engine),
-        host=http.host,
+        create_app(engine, http.zone),
+        host=loopback(http.host),
         port=http.port,
         log_level="warning",
         timeout_graceful_shutdown=END_S,

@@ -12,14 +12,16 @@ from agent.errors import ConfigError, near_names
 from agent.link import BrokerSettings
 
 DEFAULT_URL: Final = "sqlite:///roadwitness.db"
+ZONE: Final = "Asia/Shanghai"  # the product is made for cars in China
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
     """Where the pages are served."""
 
-    host: str = "127.0.0.1"  # pages show where people were: behind a proxy with TLS, not on the open network
+    host: str = "127.0.0.1"  # pages show where people were and have no sign-in yet: no other host is taken
     port: int = 8080
+    zone: str = ZONE  # of the pages, as the tz database names it
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from agent import clock
 from agent.errors import ConfigError
 from receiver import fleet, queries, views
+from receiver.settings import ZONE
 from receiver.texts import LANGUAGES, choose, text
 from receiver.words import Words, time_zone
 
 log = logging.getLogger(__name__)
 
-ZONE: Final = "Asia/Shanghai"  # of the pages; the product is made for cars in China
 REFRESH_S: Final = 5  # of the live state
 COOKIE: Final = "language"
 YEAR_S: Final = 365 * 86400

@@ -540,3 +540,12 @@ def test_a_long_trip_comes_in_pieces_that_join(desk: Desk) -> None:
     curves = [re.findall(r'<path class="(speed|lon|lat|area)" d="([^"]+)"', page) for page in (one, two)]
     assert curves[0] == curves[1]
     assert len(curves[0]) == 4
+
+
+def test_serve_refuses_an_open_address_before_it_listens(desk: Desk) -> None:
+    from contextlib import ExitStack
+
+    from receiver.serve import serve_in_thread
+
+    with ExitStack() as stack, pytest.raises(ConfigError, match="no sign-in"):
+        serve_in_thread(desk.engine, "0.0.0.0:0", stack)
