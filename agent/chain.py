@@ -1,6 +1,6 @@
 """The hash chain and signature of lane entries: what makes a record provable. Pure functions, no I/O.
 
-Per lineage and lane: hash_i = SHA-256(hash_{i-1} ‖ SHA-256(signed bytes_i)), hash_0 over 32 zero bytes (domain.md
+Per lineage and lane: hash_i = SHA-256(hash_{i-1} ‖ SHA-256(signed bytes_i)), hash_0 over 32 zero bytes (docs/sources.md
 G2). The signed bytes of an entry are its header, canonical JSON, followed by a newline and its body as it was stored.
 The device's Ed25519 key signs the chain hash, so one signature vouches for the entry and for everything before it.
 """

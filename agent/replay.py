@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent.blocks import Block, Frames
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S, iso_utc, monotonic_ns, wait
 from agent.config import config_dir
@@ -20,63 +19,12 @@ from agent.settings import AgentConfig, load_agent
 from agent.spine import Output, Spine
 from agent.store import Store
 from agent.sync import Sync, SyncSettings, SyncThread
-from drivers.decode.interleave import interleave
-from drivers.decode.obd import ObdDecoder
-from drivers.decode.profile import Profile, identify, list_profiles, load_profile
-from drivers.decode.tables import Decoder, compile_entries
+from drivers.decode.decode import Decode
+from drivers.decode.profile import list_profiles, load_profile
 from drivers.replay import Replay
 
-# ISO 15765-4: functional and physical requests and their answers, 11 bits and the upper half of 29
-OBD_IDS: Final = frozenset({0x7DF, *range(0x7E0, 0x7F0)})
-OBD_IDS_29: Final = frozenset({0x18DA, 0x18DB})
-OBD_REJECTED: Final = ("sequence_errors", "timeouts", "malformed", "oversized", "unknown_pids", "not_available")
 READ_TIMEOUT_S = 1.0
 LOOK_AGAIN_S = 0.02
-IDENTIFY_SHARE = 0.5  # of a profile's ids that must be on the bus before it is taken unasked
-
-
-class Decode:
-    """Frames to samples: the vehicle's own signals by profile, and OBD-II answers, which need none."""
-
-    def __init__(self, profile: Profile | None, folder: Path) -> None:
-        self._folder = folder
-        self._named = profile is not None
-        self._signals = profile.decoder() if profile else Decoder(compile_entries(()))
-        self._obd = ObdDecoder()
-        self.profile = profile
-        self.samples = 0
-
-    def __call__(self, frames: Frames, buses: list[str]) -> Block:
-        """Decode one batch; without a named profile the first batch decides which one fits, if any."""
-        if not self._named:
-            self._named = True
-            self._identify(frames, buses)
-        # a new block: the decoders reuse their buffers, and replay may hold blocks back
-        block = interleave(self._signals.decode(frames, buses), self._obd.decode(frames))
-        self.samples += len(block)
-        return block
-
-    @property
-    def unknown_ids(self) -> set[tuple[str, int]]:
-        """The (bus, identifier) pairs that neither the profile nor OBD-II explains."""
-        return {(bus, i) for bus, i in self._signals.unknown_ids if i not in OBD_IDS and i >> 16 not in OBD_IDS_29}
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """What decoding rejected, by reason."""
-        return {
-            "decode_out_of_range": self._signals.out_of_range,
-            "decode_not_available": self._signals.not_available,
-            "decode_invalid": self._signals.invalid,
-            **{f"obd_{name}": self._obd.counters[name] for name in OBD_REJECTED},
-        }
-
-    def _identify(self, frames: Frames, buses: list[str]) -> None:
-        seen = {(buses[bus], i) for bus, i in set(zip(frames.bus.tolist(), frames.id.tolist(), strict=True))}
-        found = identify(seen, self._folder)
-        if found and found[0][1] >= IDENTIFY_SHARE:
-            self.profile = found[0][0]
-            self._signals = self.profile.decoder()
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Simulated drives through the product's spine against their truth: 20 seeds of each scenario, two processes.
 
-Recall and precision are of confirmed moderate and severe events (domain.md D5, ±1 s); the goal is 0.95 each. The
+Recall and precision are of confirmed moderate and severe events (docs/sources.md D5, ±1 s); the goal is 0.95 each. The
 simulator's truth is the limit: an event whose peak lies within 8 % of a threshold may be called either way.
 """
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -54,7 +55,7 @@ def demo(
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roadwitness-demo-")))
         folder.mkdir(parents=True, exist_ok=True)
-        say = (lambda _: None) if as_json else typer.echo
+        say: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
         product = Product(folder, stack, embedded_broker)
         say(f"Broker on {product.broker_url}, receiver on {product.database_url}")
         page = None if once else product.serve(http)

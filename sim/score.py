@@ -1,4 +1,4 @@
-"""How well a detector's events agree with the truth: recall, precision, severity, per kind (domain.md D5).
+"""How well a detector's events agree with the truth: recall, precision, severity, per kind (docs/sources.md D5).
 
 An event is the truth's when it is of the same kind and they overlap within ±1 s. Recall asks for what is certainly
 moderate or worse; precision accepts what may rightly be called so. A second event for one manoeuvre is a false one.

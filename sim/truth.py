@@ -19,7 +19,7 @@ GUARD: Final = 0.08
 LEVELS: Final = ("none", "minor", "moderate", "severe")
 Level = Literal["none", "minor", "moderate", "severe"]
 
-# m/s², minor/moderate/severe for a passenger car: domain.md D1, recommended defaults
+# m/s², minor/moderate/severe for a passenger car: docs/sources.md D1, recommended defaults
 HARSH: Final[dict[str, tuple[float, float, float]]] = {
     "harsh_braking": (2.5, 3.0, 4.4),
     "harsh_acceleration": (2.5, 3.0, 4.0),

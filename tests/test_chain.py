@@ -1,4 +1,4 @@
-"""The chain's arithmetic against domain.md's vectors."""
+"""The chain's arithmetic against docs/sources.md's vectors."""
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -6,7 +6,7 @@ from agent.chain import START, canonical, link, linked, public_bytes, seal, sign
 
 
 def test_chain_hashes_equal_the_published_vectors() -> None:
-    # domain.md T-EVID-1
+    # docs/sources.md T-EVID-1
     expected = [("ad2b2b8c", "4453c22b"), ("46f3c51d", "d0c335e35f"), ("3e09de3b", "3ceb1d0f")]
     head = START
     for i, (begins, ends) in enumerate(expected):

@@ -24,7 +24,7 @@ def straight(speed: np.ndarray) -> Path:
 
 
 def pulse(peak: float, hold_s: float, start: float) -> Path:
-    """Cruise, brake with 0.3 s ramps (domain.md D2), cruise."""
+    """Cruise, brake with 0.3 s ramps (docs/sources.md D2), cruise."""
     ramp = np.linspace(0, 1, 30)
     shape = np.concatenate([np.zeros(800), ramp, np.ones(int(hold_s * 100)), ramp[::-1], np.zeros(800)])
     return straight(np.clip(start - np.cumsum(peak * shape) * 0.01, 0, None))
@@ -34,7 +34,7 @@ def at(path: Path, rows: State) -> np.ndarray:
     return np.interp(rows["t"] / 1e9, path.t, path.speed)
 
 
-# Mean of the estimated peak in domain.md D2, "5 Hz LSQ 1 s", and its standard deviation
+# Mean of the estimated peak in docs/sources.md D2, "5 Hz LSQ 1 s", and its standard deviation
 @pytest.mark.parametrize(
     ("peak", "hold_s", "mean", "sd"),
     [

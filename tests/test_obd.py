@@ -35,7 +35,7 @@ def by_name(block) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("answer", "name", "value"),
     [
-        ("410C1AF8", "Obd.EngineSpeed", 1726.0),  # domain.md F1
+        ("410C1AF8", "Obd.EngineSpeed", 1726.0),  # docs/sources.md F1
         ("410D32", "Obd.Speed", 50 / 3.6),
         ("410433", "Obd.EngineLoad", 20.0),
         ("41052C", "Obd.CoolantTemperature", 4.0),

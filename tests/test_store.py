@@ -523,3 +523,11 @@ def test_reading_a_store_needs_neither_numba_nor_sqlite_utils(store: Store, tmp_
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_record_that_could_never_be_sent_is_refused_before_it_is_kept(store: Store) -> None:
+    store.begin_boot("boot")
+    huge = Health(t_ns=1, source="test", state="ok", detail="x" * 200_000)
+    with pytest.raises(ValueError, match="cannot be sent"):
+        store.append([(1, huge)])
+    assert store.heads()["health"] == 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FusionSettings:
-    """Limits and time constants of fusion; sources in domain.md (D1-D5) or, where measured, the recording named."""
+    """Limits and time constants of fusion; sources: docs/sources.md (D1-D5) or, where measured, the recording named."""
 
     # --- samples
     gap_s: float = 5.0  # silence of every channel after which filters restart; 3 s is the longest GNSS gap of trip164

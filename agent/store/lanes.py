@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.chain import START, Entry, canonical, device_id, public_bytes, seal
 from agent.errors import StoreError
+from agent.messages import MAX_BODY
 from agent.records import KIND_LANES, KINDS, LANES, Record
 from agent.store.database import Database
 from agent.store.schema import PROJECTIONS
@@ -84,6 +85,9 @@ class Lanes:
                 kind = _KIND_OF[type(record)]
                 name = KIND_LANES[kind]
                 lane = lanes[name]
+                body = canonical(record)
+                if len(body) > MAX_BODY:
+                    raise ValueError(f"a {kind} of {len(body)} bytes cannot be sent; the limit is {MAX_BODY}")
                 entry = seal(
                     self._key,
                     self.device,
@@ -94,7 +98,7 @@ class Lanes:
                     boot.id,
                     t_ns,
                     kind,
-                    canonical(record),
+                    body,
                 )
                 lanes[name] = lane._replace(head=entry.seq, head_hash=entry.hash)
                 entries.append(entry)

@@ -1,1 +1,1 @@
-"""From CAN frames to channels: a DBC compiled into tables, a kernel that decodes batches, profiles that name channels."""
+"""From CAN frames to channels: a DBC compiled into tables, a kernel that decodes batches, profiles for channels."""

@@ -2,7 +2,7 @@
 
 A field is `raw * num / den + offset`, raw being `bits` bits from bit `start` of the PID's data (bit 0 is the highest
 bit of byte A), two's complement where `signed`. Formulas: SAE J1979-DA as reproduced in public tables; the rows
-that reference/domain.md F1 gives agree with it. A field is left out of an answer when its raw value is `absent`, or
+that docs/sources.md F1 gives agree with it. A field is left out of an answer when its raw value is `absent`, or
 when bit `gate` of the data is not `gate_value` (the newer PIDs begin with a byte that says which sensors exist).
 
 PID 0D: J1979 gives 0..255 km/h and no code for "invalid". 255 is what a full byte says when the speed is higher, and
