@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S, iso_utc, monotonic_ns, wait
