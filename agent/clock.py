@@ -17,6 +17,20 @@ def wall_ns() -> int:
     return time.time_ns()
 
 
+def wall_minus_monotonic_ns() -> int:
+    """Return what to take from a wall time to get the monotonic one; good to the microsecond, jumps when UTC is set.
+
+    Of three readings the one that took least time counts: a thread may lose its core between two clocks.
+    """
+    readings = []
+    for _ in range(3):
+        before_ns = time.monotonic_ns()
+        wall = time.time_ns()
+        after_ns = time.monotonic_ns()
+        readings.append((after_ns - before_ns, wall - (before_ns + after_ns) // 2))
+    return min(readings)[1]
+
+
 def wait(event: threading.Event, seconds: float) -> bool:
     """Wait until `event` is set or `seconds` have passed; say whether it is set."""
     return event.wait(seconds)
