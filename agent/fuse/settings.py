@@ -35,7 +35,7 @@ class FusionSettings:
     # --- mount
     gravity_tau_s: float = 300.0  # driving seconds; averages slopes of up to 10 % (5.7°) below 2°
     gravity_first_s: float = 2.0  # standing still: enough for a first gravity
-    gravity_blind_s: float = 10.0  # quiet but speed unknown or moving: enough for a first gravity
+    gravity_blind_s: float = 3.0  # quiet, but speed unknown or moving: a first gravity, refined from then on
     memory_s: float = 1800.0  # driving seconds that the forward direction remembers
     straight_degps: float = 4.0  # slower turning is "fairly straight" for learning forward
     evidence_m2ps3: float = 15.0  # least ∫a²dt: 2 m/s² for 4 s; a mount from less is a guess
