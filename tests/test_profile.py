@@ -167,7 +167,7 @@ def test_the_profile_that_the_seen_identifiers_speak_for_comes_first(tmp_path: P
 
 
 def test_every_profile_of_the_house_loads_and_skips_nothing() -> None:
-    assert list_profiles(CONFIG) == ["canmod", "simcar", "toyota-rav4"]
+    assert list_profiles(CONFIG) == ["canmod", "j1939", "simcar", "toyota-rav4"]
     for name in list_profiles(CONFIG):
         profile = load_profile(name, CONFIG)
         assert profile.skipped == ()
