@@ -246,5 +246,5 @@ def bars(values: Sequence[float], write: Callable[[float], str], labels: Sequenc
     if not highest > 0.0:
         return []
     return [
-        Bar(label, write(max(0.0, v)), max(0.0, 100 * v / highest)) for label, v in zip(labels, values, strict=True)
+        Bar(label, write(max(0.0, v)), max(0.0, 100 * (v / highest))) for label, v in zip(labels, values, strict=True)
     ]

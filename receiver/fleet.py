@@ -7,9 +7,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Engine, Row, case, func, select
 
 from agent import messages
-from agent.records import LANES
 from receiver import db
-from receiver.queries import Page, TripRow, last_trip, paged, when
+from receiver.queries import Page, paged, when
 
 PAGE: Final = 20  # vehicles on a page
 MOST_PENDING: Final = 20
@@ -39,40 +38,19 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """How far one lane of a device has come; `on_device` is what it said it held when it last connected."""
-
-    lane: str
-    held: int
-    on_device: int
-
-    @property
-    def waiting(self) -> int:
-        """Records that had not arrived when the device last connected."""
-        return max(0, self.on_device - self.held)
-
-
-@dataclass(frozen=True, slots=True)
 class Vehicle:
     """One enrolled device with its sums: in all, since the week began, since the month began."""
 
     id: str
     state: str
-    enrolled_utc_ns: int
     birth_utc_ns: int | None
     live: Live | None
     total: Sums
     week: Sums
     month: Sums
-    last_trip: TripRow | None
-    lanes: list[Lane]
+    waiting: int  # records that were still on the device when it last connected
     lost: int  # records that neither side holds
-    refused: int
-
-    @property
-    def waiting(self) -> int:
-        """Records that are still on the device, as far as it has told."""
-        return sum(lane.waiting for lane in self.lanes)
+    refused: int  # messages that failed the check of signature or chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +114,17 @@ def _vehicles(connection: Connection, rows: Sequence[Row[Any]], week_ns: int, mo
     names = [row.id for row in rows]
     sums = _sums(connection, names, week_ns, month_ns)
     states = _live(connection, names)
-    lanes, lost, refused = _lanes(connection, rows), _lost(connection, names), _refused(connection, names)
+    waiting, lost, refused = _waiting(connection, rows), _lost(connection, names), _refused(connection, names)
     return [
         Vehicle(
             id=row.id,
             state=row.state,
-            enrolled_utc_ns=row.enrolled_utc_ns,
             birth_utc_ns=row.birth_utc_ns,
             live=states.get(row.id),
             total=sums.get(row.id, (Sums(),) * 3)[0],
             week=sums.get(row.id, (Sums(),) * 3)[1],
             month=sums.get(row.id, (Sums(),) * 3)[2],
-            last_trip=last_trip(connection, row.id),
-            lanes=lanes[row.id],
+            waiting=waiting[row.id],
             lost=lost.get(row.id, 0),
             refused=refused.get(row.id, 0),
         )
@@ -189,20 +165,16 @@ def _live(connection: Connection, names: list[str]) -> dict[str, Live]:
     }
 
 
-def _lanes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, list[Lane]]:
-    """Return for each device how far the lanes of its present lineage have come, most urgent first."""
+def _waiting(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, int]:
+    """Return for each device how many records of its present lineage it held, and we do not, when it last connected."""
     table = db.lane_state
-    held: dict[tuple[str, str], dict[str, int]] = {}
-    for r in connection.execute(select(table).where(table.c.device.in_([row.id for row in rows]))):
-        held.setdefault((r.device, r.lineage), {})[r.lane] = r.seq
-    lanes = {}
+    found = connection.execute(select(table).where(table.c.device.in_([row.id for row in rows])))
+    held = {(r.device, r.lineage, r.lane): r.seq for r in found}
+    waiting = {}
     for row in rows:
-        here = held.get((row.id, row.lineage), {})
         heads = messages.decode_birth(bytes(row.birth)).heads if row.birth else {}
-        lanes[row.id] = [
-            Lane(name, here.get(name, 0), heads.get(name, 0)) for name in LANES if name in here or name in heads
-        ]
-    return lanes
+        waiting[row.id] = sum(max(0, head - held.get((row.id, row.lineage, lane), 0)) for lane, head in heads.items())
+    return waiting
 
 
 def _lost(connection: Connection, names: list[str]) -> dict[str, int]:

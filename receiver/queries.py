@@ -106,13 +106,9 @@ def trips(engine: Engine, device: str, page: int) -> tuple[list[TripRow], Page]:
     with db.reading(engine) as connection:
         count = select(func.count()).select_from(db.trip).where(db.trip.c.device == device)
         shown = paged(page, connection.execute(count).scalar_one(), PAGE)
-        ordered = (
-            with_clock_columns(db.trip)
-            .where(db.trip.c.device == device)
-            .order_by(when(db.trip).desc(), db.trip.c.id.desc())
-        )
-        rows = connection.execute(ordered.offset((shown.number - 1) * PAGE).limit(PAGE)).all()
-        ids = [row.id for row in rows]
+        ids = _latest(connection, device, (shown.number - 1) * PAGE, PAGE)
+        found = {row.id: row for row in connection.execute(with_clock_columns(db.trip).where(db.trip.c.id.in_(ids)))}
+        rows = [found[n] for n in ids]
         marks, places = _marks(connection, ids), _places(connection, ids)
         return [_trip_row(row, marks.get(row.id, {}), places.get(row.id, [])) for row in rows], shown
 
@@ -160,14 +156,20 @@ def _count_belonging(connection: Connection, row: Row[Any]) -> int:
     return connection.execute(select(func.count()).select_from(table).where(_of_trip(table, row))).scalar_one()
 
 
-def last_trip(connection: Connection, device: str) -> TripRow | None:
-    ordered = (
-        with_clock_columns(db.trip)
-        .where(db.trip.c.device == device)
-        .order_by(when(db.trip).desc(), db.trip.c.id.desc())
-    )
-    row = connection.execute(ordered.limit(1)).one_or_none()
-    return None if row is None else _trip_row(row, {}, [])
+def last_trips(engine: Engine, devices: Sequence[str]) -> dict[str, TripRow]:
+    """Return the latest trip of each device that has one."""
+    with db.reading(engine) as connection:
+        ids = [n for device in devices for n in _latest(connection, device, 0, 1)]
+        rows = connection.execute(with_clock_columns(db.trip).where(db.trip.c.id.in_(ids)))
+        return {row.device: _trip_row(row, {}, []) for row in rows}
+
+
+def _latest(connection: Connection, device: str, offset: int, limit: int) -> list[int]:
+    """Return the numbers of a device's trips in the order of the list; only they are sorted, not whole rows."""
+    number = db.trip.c.id
+    ordered = select(number).select_from(db.with_clock(db.trip)).where(db.trip.c.device == device)
+    ordered = ordered.order_by(when(db.trip).desc(), number.desc()).offset(offset).limit(limit)
+    return list(connection.execute(ordered).scalars())
 
 
 def events(engine: Engine, device: str, page: int) -> tuple[list[EventRow], Page]:
@@ -269,11 +271,11 @@ def _places(connection: Connection, ids: list[int]) -> dict[int, list[tuple[floa
 
 def _events(connection: Connection, device: str, offset: int, limit: int) -> list[EventRow]:
     table = db.harsh_event
+    newest = select(table.c.id).where(table.c.device == device).order_by(table.c.id.desc()).offset(offset).limit(limit)
+    ids = connection.execute(newest).scalars().all()
     joined = db.with_clock(table).outerjoin(db.trip, _belongs_to(table))
-    chosen = (
-        with_clock_columns(table, joined).add_columns(db.trip.c.id.label("trip_id")).where(table.c.device == device)
-    )
-    rows = connection.execute(chosen.order_by(table.c.id.desc()).offset(offset).limit(limit)).all()
+    chosen = with_clock_columns(table, joined).add_columns(db.trip.c.id.label("trip_id")).where(table.c.id.in_(ids))
+    rows = connection.execute(chosen.order_by(table.c.id.desc())).all()
     entries = entries_behind(connection, rows)
     told = ((r, record_of(entries, r)) for r in rows)
     return [_event_row(r, clock_of(r), r.trip_id, record) for r, record in told if record is not None]

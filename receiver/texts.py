@@ -36,7 +36,7 @@ class Text:
         """Return a list of words."""
         return list(self._words[key])
 
-    def keys(self) -> set[str]:
+    def names(self) -> set[str]:
         """Return all keys."""
         return set(self._words)
 

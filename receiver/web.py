@@ -142,7 +142,17 @@ def create_app(
         words = words_of(request)
         rows, shown = fleet.vehicles(engine, words.week_start_ns(), words.month_start_ns(), page_number)
         waiting, total = fleet.pending(engine)
-        return page(request, "vehicles.html", words=words, vehicles=rows, shown=shown, pending=waiting, waiting=total)
+        last = queries.last_trips(engine, [v.id for v in rows])
+        return page(
+            request,
+            "vehicles.html",
+            words=words,
+            vehicles=rows,
+            last=last,
+            shown=shown,
+            pending=waiting,
+            waiting=total,
+        )
 
     @app.api_route("/vehicles/{device}", methods=["GET", "HEAD"])
     def vehicle(request: Request, device: str, page_number: views.PageNumber = 1) -> Response:

@@ -12,6 +12,7 @@ from receiver.texts import Text
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86400
+_MOST: Final = 1e12
 
 
 def time_zone(name: str) -> ZoneInfo:
@@ -22,6 +23,11 @@ def time_zone(name: str) -> ZoneInfo:
         known = available_timezones()
         cause = f"no such time zone{near_names(name, known)}" if known else "no time zones here: apt install tzdata"
         raise ConfigError(f"time zone {name!r}: {cause}; write it like Asia/Shanghai") from e
+
+
+def _bounded(value: float) -> float:
+    """Bound what a record says to what can be written: it is right by type and signed, but may be any number."""
+    return min(max(value, -_MOST), _MOST)
 
 
 class Words:
@@ -36,12 +42,12 @@ class Words:
 
     def km(self, metres: float) -> str:
         """Write a distance: kilometres, finer where it is short."""
-        km = metres / 1000
+        km = _bounded(metres) / 1000
         return f"{km:,.0f}" if abs(km) >= 1000 or km == 0 else f"{km:.1f}" if abs(km) >= 0.95 else f"{km:.2f}"
 
     def kmh(self, mps: float) -> str:
         """Write a speed in whole km/h."""
-        return f"{mps * 3.6:.0f}"
+        return f"{_bounded(mps) * 3.6:.0f}"
 
     def speed(self, mps: float) -> str:
         """Write a speed with its unit."""
@@ -53,17 +59,18 @@ class Words:
 
     def per_100_km(self, n: int, metres: float) -> str | None:
         """Write how many per 100 km; None below 10 km, where the figure would say nothing."""
-        return f"{n / (metres / 100_000):.1f}" if metres >= 10_000 else None
+        return f"{n / (_bounded(metres) / 100_000):.1f}" if metres >= 10_000 else None
 
     def percent(self, share: float) -> str:
         """Write a share of 1; never 100 % for less than all, nor 0 % for more than nothing."""
-        value = round(share * 100)
+        value = round(_bounded(share) * 100)
         if value == 100 and share < 1.0:
             return "99"
         return "<1" if value == 0 and share > 0.0 else f"{value}"
 
     def duration(self, seconds: float) -> str:
         """Write a duration with the two largest units that matter."""
+        seconds = _bounded(seconds)
         if seconds < 10 and seconds != int(seconds):
             return self.text("unit.seconds", n=f"{seconds:.1f}")
         whole = int(seconds + 0.5)
@@ -79,7 +86,7 @@ class Words:
 
     def number(self, value: float, digits: int = 1) -> str:
         """Write a number with a real minus sign."""
-        return f"{value:,.{digits}f}".replace("-", "−")
+        return f"{_bounded(value):,.{digits}f}".replace("-", "−")
 
     def coordinates(self, latitude: float, longitude: float) -> str:
         """Write a place in degrees."""

@@ -75,13 +75,13 @@ def open_desk(folder: Path) -> Desk:
     return Desk(db.open_database(f"sqlite:///{folder / 'receiver.db'}"))
 
 
-def client(engine: Engine, **settings: Any) -> Any:
+def client(engine: Engine, raising: bool = False, **settings: Any) -> Any:
     """Return a client that talks to the pages without a socket."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # starlette wants httpx2, which is not released for all of our Pythons
         from starlette.testclient import TestClient
     app = create_app(engine, ZONE, lambda: NOW, **settings)
-    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=raising)
 
 
 def _time(record: Record) -> int:

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import text as sql
 
+from agent import messages
 from agent.errors import ConfigError
 from agent.records import Curve, Quality, Record, Track, Trip
 from receiver import db, fleet, queries
@@ -174,11 +175,14 @@ def test_what_is_still_on_the_box_and_what_is_lost_is_said(desk: Desk, lang: str
     with desk.engine.begin() as connection:
         row = {"device": source.device, "lineage": source.lineage, "lane": "track", "first_seq": 1, "last_seq": 3}
         connection.execute(db.hole.insert().values(**row, noted_utc_ns=NOW))
+    topic = messages.topic(source.device, "up", "event")
+    desk.ingest.take(topic, messages.encode_batch(ListSource(2).append([(S, clock_at(NOW))])), NOW)
     t = text(lang)
     for path in ("/", f"/vehicles/{source.device}"):
         page = words(get(desk, path, lang))
         assert t.many("vehicles.data_waiting", 7) in page
         assert t.many("vehicles.data_lost", 3) in page
+        assert t.many("vehicles.data_refused", 1) in page
 
 
 def test_a_trip_without_position_has_no_map_but_all_else(desk: Desk, lang: str) -> None:
