@@ -75,6 +75,7 @@ CHANNELS: Final[tuple[Channel, ...]] = (
     Channel(47, "Gnss.FixType", "", 0.0, 6.0, 1.0),  # 0 none, 1 dead reckoning, 2 2-D, 3 3-D, 4 3-D + DR, 5 time only
     Channel(48, "Gnss.Satellites", "", 0.0, 200.0, 1.0),
     Channel(49, "Gnss.Time", "s", 0.0, 1e11, 0.001),  # UTC, seconds since 1970-01-01
+    Channel(50, "Gnss.TimeAccuracy", "s", 0.0, 1000.0, 0.001),  # how well Gnss.Time fits the time of its sample
     # the box's own inertial sensor, box axes, gravity included
     Channel(60, "Imu.Acceleration.X", "m/s2", *_ACCEL),
     Channel(61, "Imu.Acceleration.Y", "m/s2", *_ACCEL),
@@ -83,6 +84,7 @@ CHANNELS: Final[tuple[Channel, ...]] = (
     Channel(64, "Imu.AngularVelocity.Y", "deg/s", *_RATE),
     Channel(65, "Imu.AngularVelocity.Z", "deg/s", *_RATE),
     Channel(66, "Imu.Temperature", "degC", *_TEMPERATURE),
+    Channel(67, "Imu.Clipped", "", 0.0, 6.0, 1.0),  # axes at their rails, said when it changes
     # OBD-II, SAE J1979 service 01
     Channel(80, "Obd.Speed", "m/s", *_SPEED),
     Channel(81, "Obd.EngineSpeed", "rpm", 0.0, 20000.0, 0.25),
@@ -156,6 +158,8 @@ CHANNELS: Final[tuple[Channel, ...]] = (
     # power and road
     Channel(160, "Power.Voltage", "V", 0.0, 60.0, 0.01),
     Channel(161, "Power.Ignition", "", 0.0, 1.0, 1.0),
+    Channel(162, "Power.BoardTemperature", "degC", *_TEMPERATURE),
+    Channel(163, "Power.Throttled", "", 0.0, 1.0, 1.0),  # the board is slowed down by heat or low supply voltage
     Channel(170, "Road.SpeedLimit", "m/s", 0.0, 120.0, 0.01),
 )
 
