@@ -28,6 +28,8 @@ class Driver(Protocol):
 
 
 DRIVERS: Final[dict[str, str]] = {
+    "canbus": "drivers.canbus:CanBus",
+    "obdcan": "drivers.obdcan:ObdCan",
     "replay": "drivers.replay:Replay",
 }
 
