@@ -4,8 +4,8 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -511,6 +511,30 @@ def test_threads_of_the_writer_may_append_read_and_acknowledge_at_once(tmp_path:
         assert store.positions()["event"] == appended
         assert len(store.read_block(0, appended * S, "boot-1")) == appended * 40
         assert store.verify().ok
+
+
+def test_an_acknowledgement_right_behind_the_commit_finds_the_new_head(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.begin_boot("boot")
+    lineage = store.lineage
+    commit = store._database.transaction
+    acknowledged: list[Future[None]] = []
+
+    @contextmanager
+    def committed_and_seen() -> Iterator[sqlite3.Connection]:
+        with commit() as connection:
+            yield connection
+        if not acknowledged:
+            acknowledged.append(pool.submit(store.acknowledge, {"event": 1}))
+            wait(acknowledged, timeout=0.3)
+
+    with ThreadPoolExecutor() as pool:
+        monkeypatch.setattr(store._database, "transaction", committed_and_seen)
+        store.append([(1, event(1))])
+        acknowledged[0].result(timeout=30)
+    assert store.lineage == lineage
+    assert store.positions()["event"] == 1
 
 
 def test_reading_a_store_needs_neither_numba_nor_sqlite_utils(store: Store, tmp_path: Path) -> None:

@@ -75,42 +75,46 @@ class Lanes:
         """Chain, sign and store records with their projections; durable on return, all or none."""
         if self._key is None:
             raise StoreError(f"{self._database.path}: store was opened for reading only")
-        with self._database.transaction() as connection:
-            lanes = dict(self._lanes)
-            entries: list[Entry] = []
-            rows = []
-            projected: dict[str, list[tuple[object, ...]]] = {}
-            (first_id,) = connection.execute("SELECT IFNULL(MAX(id), 0) + 1 FROM entry").fetchone()
-            for number, (t_ns, record) in enumerate(records, first_id):
-                kind = _KIND_OF[type(record)]
-                name = KIND_LANES[kind]
-                lane = lanes[name]
-                body = canonical(record)
-                if len(body) > MAX_BODY:
-                    raise ValueError(f"a {kind} of {len(body)} bytes cannot be sent; the limit is {MAX_BODY}")
-                entry = seal(
-                    self._key,
-                    self.device,
-                    self.lineage,
-                    lane.head_hash,
-                    name,
-                    lane.head + 1,
-                    boot.id,
-                    t_ns,
-                    kind,
-                    body,
-                )
-                lanes[name] = lane._replace(head=entry.seq, head_hash=entry.hash)
-                entries.append(entry)
-                rows.append(_entry_row(number, self._number, boot.number, entry))
-                time_attribute, columns = PROJECTIONS[kind]
-                values = [getattr(record, column) for column in columns]
-                projected.setdefault(kind, []).append((number, boot.number, getattr(record, time_attribute), *values))
-            connection.executemany(_INSERT_ENTRY, rows)
-            for kind, projection in projected.items():
-                connection.executemany(_INSERT_PROJECTION[kind], projection)
-            self._save(connection, lanes)
-        self._lanes = lanes
+        # The lock outlasts the transaction: whoever sees an entry must find the head that counts it.
+        with self._database.lock:
+            with self._database.transaction() as connection:
+                lanes = dict(self._lanes)
+                entries: list[Entry] = []
+                rows = []
+                projected: dict[str, list[tuple[object, ...]]] = {}
+                (first_id,) = connection.execute("SELECT IFNULL(MAX(id), 0) + 1 FROM entry").fetchone()
+                for number, (t_ns, record) in enumerate(records, first_id):
+                    kind = _KIND_OF[type(record)]
+                    name = KIND_LANES[kind]
+                    lane = lanes[name]
+                    body = canonical(record)
+                    if len(body) > MAX_BODY:
+                        raise ValueError(f"a {kind} of {len(body)} bytes cannot be sent; the limit is {MAX_BODY}")
+                    entry = seal(
+                        self._key,
+                        self.device,
+                        self.lineage,
+                        lane.head_hash,
+                        name,
+                        lane.head + 1,
+                        boot.id,
+                        t_ns,
+                        kind,
+                        body,
+                    )
+                    lanes[name] = lane._replace(head=entry.seq, head_hash=entry.hash)
+                    entries.append(entry)
+                    rows.append(_entry_row(number, self._number, boot.number, entry))
+                    time_attribute, columns = PROJECTIONS[kind]
+                    values = [getattr(record, column) for column in columns]
+                    projected.setdefault(kind, []).append(
+                        (number, boot.number, getattr(record, time_attribute), *values)
+                    )
+                connection.executemany(_INSERT_ENTRY, rows)
+                for kind, projection in projected.items():
+                    connection.executemany(_INSERT_PROJECTION[kind], projection)
+                self._save(connection, lanes)
+            self._lanes = lanes
         return entries
 
     def pending(self, lane: str, after: int, limit_bytes: int) -> list[Entry]:
