@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export const curve = (box, line, place) => {
   if (!box) return;
-  const read = JSON.parse(box.dataset.read), svg = box.querySelector("svg"), input = box.querySelector("input");
+  const read = JSON.parse(box.dataset.read), svg = box.querySelector(".trip-chart"), input = box.querySelector("input");
   const out = line.querySelector("output"), help = line.querySelector(".curve-help"), last = read.time.length - 1;
   const plots = [...svg.querySelectorAll(":scope > .plot:not(.axis)")].slice(0, 2);
   const cursors = plots.map((plot) => {
