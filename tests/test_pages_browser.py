@@ -69,7 +69,7 @@ def show(driver: Any, site: tuple[Desk, ListSource, str]) -> Iterator[Any]:
     """Give a function that opens a path at a size; afterwards nothing was logged and nothing else was asked."""
     _, source, base = site
     driver.get("about:blank")
-    driver.delete_all_cookies()
+    driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
     for kind in ("browser", "performance"):
         driver.get_log(kind)
 
