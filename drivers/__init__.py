@@ -28,6 +28,7 @@ class Driver(Protocol):
 
 
 DRIVERS: Final[dict[str, str]] = {
+    "gps": "drivers.gps:Gps",
     "canbus": "drivers.canbus:CanBus",
     "obdcan": "drivers.obdcan:ObdCan",
     "replay": "drivers.replay:Replay",
