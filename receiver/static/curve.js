@@ -16,7 +16,10 @@ export const curve = (box, line, place) => {
     plot.append(cursor);
     return cursor;
   });
-  const written = (value, digits, unit) => (value === null ? "–" : `${value.toFixed(digits).replace("-", "−")} ${unit}`);
+  const written = (value, digits, unit) => {
+    if (value === null) return "–";
+    return `${value.toFixed(digits).replace(/^-(0(\.0+)?)$/, "$1").replace("-", "−")} ${unit}`;
+  };
   const names = [...document.querySelectorAll(".key-line .key")].map((k) => k.textContent.split(/[:：]/)[0]);
 
   const show = (i) => {
@@ -24,7 +27,7 @@ export const curve = (box, line, place) => {
     const text = [
       read.time[i], written(read.speed[i], 0, kmh),
       `${names[0]} ${written(read.lon[i], 1, mps2)}`, `${names[1]} ${written(read.lat[i], 1, mps2)}`,
-    ].join("   ");
+    ].join(" · ");
     out.textContent = text;
     out.hidden = false;
     help.hidden = true;
