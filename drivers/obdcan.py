@@ -21,6 +21,7 @@ from drivers.can.wire import CanSettings, Wire, make_wire
 from drivers.canbus import CanBus
 
 ANSWER_NS: Final = 100_000_000  # P2 of ISO 15765-4 is 50 ms; the rest is for adapters and windows
+LOOK_NS: Final = 5_000_000  # how long frames are collected while an answer is awaited
 MORE_NS: Final = 1_000_000_000  # N_Cr: longest wait for the next frame of a long answer
 PENDING_NS: Final = 5_000_000_000  # P2*: after "response pending" (7F xx 78)
 _PENDING: Final = 0x78
@@ -82,7 +83,7 @@ class ObdCan(CanBus):
             self._ask_if_due(now_ns)
             wake_ns = until_ns
             if self._asked is not None:
-                wake_ns = min(until_ns, self._asked.deadline_ns)
+                wake_ns = min(until_ns, self._asked.deadline_ns, now_ns + LOOK_NS)
             elif self._next is not None and not self._paused:
                 wake_ns = min(until_ns, self._next.at_ns)
             frames = self._receive(max(wake_ns - now_ns, 0) / NS_PER_S)

@@ -3,18 +3,17 @@
 python-can decides what an adapter can do; here its messages become arrays and its many exceptions DriverError.
 """
 
-import threading
 from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 
 from agent.blocks import BIT_RATE_SWITCH, ERROR_STATE, EXTENDED, FD, REMOTE, Frames
-from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import DriverError
 from drivers.can.outgoing import Outgoing
 from drivers.can.stamps import NO_STAMP, WallStamps
-from drivers.can.wire import ROOM, CanSettings, forbid_unless, no_frames, room, views
+from drivers.can.wire import ROOM, CanSettings, Pause, forbid_unless, no_frames, room, views
 from drivers.decode.profile import IdFilter
 
 _OLDEST_WALL_S: Final = 946_684_800.0  # 2000-01-01: smaller stamps count from the adapter's own start
@@ -31,7 +30,7 @@ class PythonCan:
         self._settings = settings
         self._window_s = settings.window_s
         self._bus: Any = None
-        self._closing = threading.Event()
+        self._pause = Pause()
         self._stamps = WallStamps()
         self._frames = room(_WIDEST)
         self._drained_ns = 0
@@ -43,7 +42,7 @@ class PythonCan:
         import can
 
         self.close()
-        self._closing.clear()
+        self._pause.begin()
         arguments: dict[str, Any] = dict(self._settings.options)
         if self._settings.bit_rate:
             arguments["bitrate"] = self._settings.bit_rate
@@ -71,13 +70,13 @@ class PythonCan:
         if self._bus is None:
             raise DriverError(f"{self.name}: is not open")
         missing_s = self._window_s - (monotonic_ns() - self._drained_ns) / NS_PER_S
-        if missing_s > 0 and wait(self._closing, min(missing_s, timeout_s)):
+        if missing_s > 0 and self._pause.wait(min(missing_s, timeout_s)):
             return no_frames()
         n = self._drain(0, 0.0)
         rest_s = timeout_s - max(missing_s, 0.0)
         if n == 0 and rest_s > 0:
             n = self._drain(0, rest_s)
-            if n and not wait(self._closing, min(self._window_s, rest_s)):
+            if n and not self._pause.wait(min(self._window_s, rest_s)):
                 n = self._drain(n, 0.0)
         self._stamps.settle(self._frames.t[:n])
         self._drained_ns = monotonic_ns()
@@ -101,7 +100,7 @@ class PythonCan:
         """Shut the bus down."""
         import can
 
-        self._closing.set()
+        self._pause.end()
         bus, self._bus = self._bus, None
         if bus is not None:
             with suppress(can.CanError, OSError, ValueError):  # an adapter that is gone cannot be told

@@ -6,18 +6,17 @@ Frames are stamped by the adapter's own milliseconds where it has them (command 
 
 import os
 import select
-import threading
 from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 
 from agent.blocks import Frames
-from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import DriverError
 from drivers.can.outgoing import Outgoing
 from drivers.can.slcan_kernel import BEGUN, FRAMES, GARBAGE, LENGTH, LONGEST, REFUSED, WRAPS, parse, stamp
-from drivers.can.wire import CanSettings, forbid_unless, no_frames, room, views
+from drivers.can.wire import CanSettings, Pause, forbid_unless, no_frames, room, views
 from drivers.decode.profile import IdFilter
 
 TEXT_BYTES: Final = 1 << 16  # 0.3 s of text at 8,000 frames/s
@@ -47,7 +46,7 @@ class Slcan:
         self._port: Any = None
         self._fd = -1
         self._poll = select.poll()
-        self._closing = threading.Event()
+        self._pause = Pause()
         self._text = np.zeros(TEXT_BYTES, np.uint8)
         self._into = memoryview(self._text.data)
         self._line = np.zeros(LONGEST, np.uint8)
@@ -63,7 +62,7 @@ class Slcan:
         import serial
 
         self.close()
-        self._closing.clear()
+        self._pause.begin()
         self.notes = []
         try:
             self._port = serial.serial_for_url(
@@ -98,7 +97,7 @@ class Slcan:
         if at < stop:
             return self._parsed(at, stop, since_ns, now_ns)
         missing_ns = self._window_ns - (monotonic_ns() - self._since_ns)
-        if missing_ns > 0 and wait(self._closing, min(missing_ns / NS_PER_S, timeout_s)):
+        if missing_ns > 0 and self._pause.wait(min(missing_ns / NS_PER_S, timeout_s)):
             return no_frames()
         since_ns = self._since_ns
         got = self._take()
@@ -107,7 +106,7 @@ class Slcan:
             if rest_s <= 0 or not (ready := self._poll.poll(max(1, round(rest_s * 1000)))):
                 return no_frames()
             since_ns = monotonic_ns()
-            if wait(self._closing, min(self._window_ns / NS_PER_S, rest_s)):
+            if self._pause.wait(min(self._window_ns / NS_PER_S, rest_s)):
                 return no_frames()
             got = self._take()
             if got == 0 and ready[0][1] & HUNG_UP:
@@ -123,7 +122,7 @@ class Slcan:
 
     def close(self) -> None:
         """Take the adapter off the bus and close the line."""
-        self._closing.set()
+        self._pause.end()
         port, self._port, self._fd = self._port, None, -1
         if port is not None:
             with suppress(OSError):  # it is gone: nothing to take off the bus
@@ -196,7 +195,7 @@ class Slcan:
         self._silence()
         answer = self._command(RATES[rate])
         if answer is None:  # asleep, or still starting
-            wait(self._closing, BOOT_S)
+            self._pause.wait(BOOT_S)
             self._silence()
             answer = self._command(RATES[rate])
         if answer is False:

@@ -9,7 +9,6 @@ import os
 import select
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -17,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from agent.blocks import Frames
-from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import DriverError
 from drivers.can.link import CANFD_MTU, Link, link_of
 from drivers.can.outgoing import Outgoing
@@ -36,7 +35,7 @@ from drivers.can.socket_kernel import (
     unpack,
 )
 from drivers.can.stamps import WallStamps
-from drivers.can.wire import ROOM, CanSettings, forbid_unless, room, views
+from drivers.can.wire import ROOM, CanSettings, Pause, forbid_unless, room, views
 from drivers.decode.dbc import MAX_STANDARD_ID
 from drivers.decode.profile import IdFilter
 
@@ -111,7 +110,7 @@ class SocketCan:
         self._open_socket = open_socket
         self._socket: socket.socket | None = None
         self._poll = select.poll()
-        self._closing = threading.Event()
+        self._pause = Pause()
         self._drained_ns = 0
         self._trouble: DriverError | None = None  # met behind frames that were still handed over
         self._stamps = WallStamps()
@@ -136,7 +135,7 @@ class SocketCan:
     def open(self, filters: list[IdFilter]) -> None:
         """Open the interface; raise DriverError with what to do when it is missing, down or bus-off."""
         self.close()
-        self._closing.clear()
+        self._pause.begin()
         self._trouble = None
         link = self._describe()
         try:
@@ -174,14 +173,14 @@ class SocketCan:
         if self._trouble is not None:
             raise self._trouble
         missing_ns = self._window_ns - (monotonic_ns() - self._drained_ns)
-        if missing_ns > 0 and wait(self._closing, min(missing_ns / NS_PER_S, timeout_s)):
+        if missing_ns > 0 and self._pause.wait(min(missing_ns / NS_PER_S, timeout_s)):
             return views(self._frames, 0)
         n = self._drain(self._socket)
         if n == 0:
             rest_s = timeout_s - max(missing_ns, 0) / NS_PER_S
             if rest_s > 0 and self._poll.poll(max(1, round(rest_s * 1000))):
                 # the first frame after a pause: let its window fill, unless the caller wants an answer sooner
-                wait(self._closing, min(self._window_ns / NS_PER_S, rest_s))
+                self._pause.wait(min(self._window_ns / NS_PER_S, rest_s))
                 n = self._drain(self._socket) if self._socket is not None else 0
         return views(self._frames, n)
 
@@ -198,7 +197,7 @@ class SocketCan:
 
     def close(self) -> None:
         """Close the socket."""
-        self._closing.set()
+        self._pause.end()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
