@@ -216,6 +216,8 @@ class TripView:
     bar_name: str
     bands: list[str]
     pins: list[Pin]
+    start_before: bool  # the word stands left of its mark
+    end_before: bool
     chart: Chart | None
     readout: dict[str, Any]
     events: list[Told]
@@ -242,6 +244,7 @@ def trip(words: Words, page: TripPage) -> TripView:
     long = row.end_ns - row.start_ns >= SHORT_TRIP_NS
     spans = [charts.span(e.t_ns, e.duration_ns, series.start_ns, _end(series), str(e.mark), e.looks) for e in events]
     start, end = clock.utc_ns(row.start_ns), clock.utc_ns(row.end_ns)
+    pins = [Pin(e, *drawn.frame.spot(e.place)) for e in events if drawn and e.place and e.place in usable]
     return TripView(
         when=when(words, row),
         start_utc_ns=start,
@@ -253,7 +256,9 @@ def trip(words: Words, page: TripPage) -> TripView:
         map_state="coming" if coming else "shown" if drawn else "none",
         bar_name=_bar_name(words, drawn),
         bands=_bands(),
-        pins=[Pin(e, *drawn.frame.spot(e.place)) for e in events if drawn and e.place and e.place in usable],
+        pins=pins,
+        start_before=_word_before(drawn.start if drawn else None, pins),
+        end_before=_word_before(drawn.end if drawn else None, pins),
         chart=charts.trip_chart(
             series, spans, _round_ns(words, clock, row.start_ns), axis(words, clock, row.start_ns, not long)
         ),
@@ -285,6 +290,14 @@ def _round_ns(words: Words, clock: BootClock, start_ns: int) -> int:
     """Return a time from which an axis counts its ticks: local midnight where it is known, else the trip's start."""
     utc_ns = clock.utc_ns(start_ns)
     return start_ns if utc_ns is None else start_ns - (utc_ns - words.midnight_ns(utc_ns))
+
+
+def _word_before(spot: draw.Spot | None, pins: Sequence[Pin]) -> bool:
+    """Say whether the word at an end of the track stands left of it: at the right border, or where a pin covers it."""
+    if spot is None:
+        return False
+    covered = any(0 < pin.x - spot[0] < 75 and abs(pin.y - spot[1]) < 30 for pin in pins)
+    return spot[0] > 0.8 * draw.WIDTH or (covered and spot[0] > 0.12 * draw.WIDTH)
 
 
 def _bar_name(words: Words, drawn: Map | None) -> str:
