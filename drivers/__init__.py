@@ -31,6 +31,7 @@ DRIVERS: Final[dict[str, str]] = {
     "gps": "drivers.gps:Gps",
     "canbus": "drivers.canbus:CanBus",
     "obdcan": "drivers.obdcan:ObdCan",
+    "elm327": "drivers.elm327:Elm327",
     "replay": "drivers.replay:Replay",
 }
 
