@@ -220,7 +220,9 @@ def findings(words: Words, quality: Quality, clock: BootClock, duration_s: float
         said.append(Finding("fair" if share < 1 - GOOD_SHARE else "poor", text("quality.gaps.title"), sentence))
     shares = sorted(quality.speed_share.items(), key=lambda item: (-item[1], item[0]))[:8]
     best = shares[0][1] if shares else 0.0
-    listed = text("event.separator").join(f"{text.among('source', n)} {words.percent(s)} %" for n, s in shares)
+    listed = text("event.separator").join(
+        f"{text.among('source', n)} {words.percent(s)}\N{NO-BREAK SPACE}%" for n, s in shares
+    )
     sentence = text("quality.speed.shares", shares=listed) if shares else text("quality.speed.none")
     said.append(Finding(_state(best), text("quality.speed.title"), sentence))
     key = "none" if quality.position_share <= 0 else "share"

@@ -363,7 +363,7 @@ def _sources(words: Words, record: Trip) -> list[Source]:
     for name, metres in sorted(record.distance_by_source_m.items(), key=lambda item: (-item[1], item[0]))[:12]:
         difference = "–"
         if record.distance_m > 0:
-            difference = f"{words.number(100 * (metres / record.distance_m - 1), 1)} %"
+            difference = f"{words.number(100 * (metres / record.distance_m - 1), 1)}\N{NO-BREAK SPACE}%"
             difference = difference if difference.startswith("−") or metres == record.distance_m else f"+{difference}"
         listed.append(Source(words.text.among("source", name), words.distance(metres), difference))
     return listed
