@@ -30,7 +30,7 @@ MAX_PLAIN: Final = 1024 * 1024
 # JSON of numbers compresses to less than half, so a body of this size always fits in a payload of its own.
 MAX_BODY: Final = 120 * 1024
 MAX_BIRTH: Final = 16 * 1024
-MAX_SMALL: Final = 4 * 1024  # status
+MAX_SMALL: Final = 4 * 1024  # status, live
 MAX_ACK: Final = 16 * 1024
 
 Lane = Literal["crash", "reply", "event", "trip", "health", "clip", "track"]
@@ -113,6 +113,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int = PROTOCOL
 
 
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the car is now, for whoever watches: not stored by the device, not proved, not repeated when lost."""
+
+    device: DeviceId
+    boot: BootId
+    t_ns: Ns
+    latitude: Annotated[float, msgspec.Meta(ge=-90, le=90)]
+    longitude: Annotated[float, msgspec.Meta(ge=-180, le=180)]
+    speed_mps: Annotated[float, msgspec.Meta(ge=0, le=200)] | None = None
+    protocol: int = PROTOCOL
+
+
 class Ack(msgspec.Struct, frozen=True, kw_only=True):
     """What the receiver holds of one device's lineage: retained, and the only thing that moves a position."""
 
@@ -127,7 +139,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Address(NamedTuple):
-    """A topic taken apart: `what` is up, birth, status or ack; `lane` only for up."""
+    """A topic taken apart: `what` is up, birth, status, live or ack; `lane` only for up."""
 
     device: str
     what: str
@@ -135,14 +147,15 @@ class Address(NamedTuple):
 
 
 ROOT: Final = "rw/v1"
-_TOPIC: Final = re.compile(rf"{ROOT}/(rw-[0-9a-f]{{16}})/(?:(birth|status|ack)|up/({'|'.join(LANES)}))")
+_TOPIC: Final = re.compile(rf"{ROOT}/(rw-[0-9a-f]{{16}})/(?:(birth|status|live|ack)|up/({'|'.join(LANES)}))")
 UP_FILTER: Final = f"{ROOT}/+/up/+"
 BIRTH_FILTER: Final = f"{ROOT}/+/birth"
 STATUS_FILTER: Final = f"{ROOT}/+/status"
+LIVE_FILTER: Final = f"{ROOT}/+/live"
 
 
 def topic(device: str, what: str, lane: str = "") -> str:
-    """Return the topic of `what` (birth, status, ack, or up with a lane) of one device."""
+    """Return the topic of `what` (birth, status, live, ack, or up with a lane) of one device."""
     return f"{ROOT}/{device}/{what}/{lane}" if lane else f"{ROOT}/{device}/{what}"
 
 
@@ -163,6 +176,7 @@ _signed: Final = msgspec.json.Decoder(SignedBirth)
 _births: Final = msgspec.json.Decoder(Birth)
 _statuses: Final = msgspec.json.Decoder(Status)
 _acks: Final = msgspec.json.Decoder(Ack)
+_lives: Final = msgspec.json.Decoder(Live)
 
 
 @cache
@@ -252,6 +266,21 @@ def decode_status(payload: bytes) -> Status:
         return _statuses.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise MessageError("payload is not a status") from e
+
+
+def encode_live(live: Live) -> bytes:
+    """Encode where the car is."""
+    return msgspec.json.encode(live)
+
+
+def decode_live(payload: bytes) -> Live:
+    """Decode where a car is; raise MessageError for anything else."""
+    if len(payload) > MAX_SMALL:
+        raise MessageError("payload too large")
+    try:
+        return _lives.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise MessageError("payload is not a live message") from e
 
 
 def encode_ack(ack: Ack) -> bytes:

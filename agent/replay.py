@@ -1,6 +1,5 @@
 """Replay recordings through the product; decoder, spine, store and sync are the live car's own."""
 
-import threading
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,22 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from agent.boottime import BootTime
-from agent.clock import NS_PER_S, iso_utc, monotonic_ns, wait
+from agent.clock import NS_PER_S, iso_utc
 from agent.config import config_dir
 from agent.errors import ConfigError
-from agent.link import BrokerSettings
-from agent.mqtt import MqttUplink
 from agent.records import Event, Mount, Record, Trip
+from agent.sending import Sending
 from agent.settings import AgentConfig, load_agent
 from agent.spine import Output, Spine
 from agent.store import Store
-from agent.sync import Sync, SyncSettings, SyncThread
 from drivers.decode.decode import Decode
 from drivers.decode.profile import list_profiles, load_profile
 from drivers.replay import Replay
 
 READ_TIMEOUT_S = 1.0
-LOOK_AGAIN_S = 0.02
 
 
 @dataclass(slots=True)
@@ -132,18 +128,26 @@ def run(
         boot = uuid.uuid4().hex
         if kept is not None:
             kept.begin_boot(boot, recorded=True)
-        found = _pump(source, settings, kept, progress)
+        sending = None
+        if kept is not None and uplink:
+            sending = Sending(kept, replace(settings.broker, url=uplink), settings.sync, boot)
+            stack.callback(sending.stop)
+        found = _pump(source, settings, kept, progress, sending)
         found.recording = _described(decode, source)
         found.counts |= decode.counts
-        if kept is not None and uplink:
-            found.sync = send(kept, replace(settings.broker, url=uplink), settings.sync, boot, wait_s)
+        if sending is not None:
+            found.sync = sending.finish(wait_s)
     return found
 
 
 def _pump(
-    source: Replay, settings: AgentConfig, store: Store | None, progress: Callable[[int], None] | None
+    source: Replay,
+    settings: AgentConfig,
+    store: Store | None,
+    progress: Callable[[int], None] | None,
+    sending: Sending | None,
 ) -> Replayed:
-    """Drive the spine with everything that `source` gives; keep it in `store`."""
+    """Drive the spine with everything that `source` gives; keep it in `store`, and tell where the car is."""
     boot_time = BootTime(recorded=True)
     spine = Spine(settings.fusion, settings.detection, settings.trips, boot_time=boot_time)
     found = Replayed({}, None, [], [], boot_time, {})
@@ -153,9 +157,12 @@ def _pump(
         spine.clock_known(clock)
         _keep(store, [(0, clock)])
     while (block := source.read(READ_TIMEOUT_S)) is not None:
-        _take(found, spine.step(block), store)
+        output = spine.step(block)
+        _take(found, output, store)
         if store is not None and len(block):
             store.append_block(block)
+        if sending is not None:
+            sending.tell(output)
         if progress is not None:
             summary = source.recording
             progress(summary.frames + summary.samples)
@@ -201,28 +208,4 @@ def _described(decode: Decode, source: Replay) -> dict[str, Any]:
         "start_utc": None if summary.start_utc_ns is None else iso_utc(summary.start_utc_ns),
         "buses": summary.buses,
         "problems": problems,
-    }
-
-
-def send(store: Store, broker: BrokerSettings, settings: SyncSettings, boot: str, wait_s: float) -> dict[str, Any]:
-    """Sync until the receiver holds everything in `store` or `wait_s` has passed; say how far it came."""
-    uplink = MqttUplink(broker, store.device)
-    thread = SyncThread(Sync(store, uplink, settings, boot=boot), uplink)
-    thread.start()
-    deadline_ns = monotonic_ns() + round(wait_s * NS_PER_S)
-    never = threading.Event()
-    while monotonic_ns() < deadline_ns and thread.is_alive():
-        if store.positions() == store.heads():
-            break
-        wait(never, LOOK_AGAIN_S)
-    status = thread.status
-    thread.stop()
-    heads, positions = store.heads(), store.positions()
-    return {
-        "device": store.device,
-        "entries": sum(heads.values()),
-        "acknowledged": sum(positions.values()),
-        "payload_bytes": status.payload_bytes,
-        "trouble": status.trouble,
-        "reason": status.reason,
     }

@@ -8,6 +8,7 @@ position. On any doubt the position is forgotten and asked for again. No queue, 
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -66,6 +67,8 @@ class Sync:
         self._acked: dict[str, int] = {}
         self._sent: dict[str, int] = {}
         self._flights: list[_Flight] = []
+        self._unanswered: deque[bool] = deque()  # published and not taken by the broker: is it progress of sending?
+        self._live: messages.Live | None = None
         self._held: dict[str, int] = {}  # lane -> when to try it again
         self._told: set[str] = set()  # what was said once and need not be said again
         self.status = SyncStatus(phase="waiting")
@@ -79,16 +82,17 @@ class Sync:
             self._fall_due()
         if self._phase == "sending":
             self._fill()
+            self._tell_where()
         self._show()
         return min([self._due_ns, *self._held.values()]) if self._phase == "sending" else self._due_ns
 
+    def show(self, live: messages.Live) -> None:
+        """Tell where the car is, if there is a connection and nothing newer comes before; any thread may call it."""
+        self._live = live
+
     def close(self) -> None:
         """Say goodbye and disconnect; nothing is lost by it."""
-        self._uplink.publish(
-            messages.topic(self._source.device, "status"),
-            messages.encode_status(self._source.device, "offline"),
-            retain=True,
-        )
+        self._publish("status", messages.encode_status(self._source.device, "offline"), retain=True)
         self._uplink.close()
         self._flights = []
         self._phase = "stopped"
@@ -106,8 +110,11 @@ class Sync:
             self._retry("offline", happening.reason)
         elif isinstance(happening, Refused):
             self._refused(happening.reason)
-        elif isinstance(happening, Delivered) and self._flights:
-            self._due_ns = self._now_ns + self._answer_ns()
+        elif isinstance(happening, Delivered):
+            # a broker answers in the order in which it was asked (MQTT 5, 4.6)
+            progress = self._unanswered.popleft() if self._unanswered else True
+            if progress and self._flights:
+                self._due_ns = self._now_ns + self._answer_ns()
 
     def _fall_due(self) -> None:
         if self._phase == "waiting":
@@ -130,8 +137,9 @@ class Sync:
     def _begin(self) -> None:
         # Unlike a counter kept on disk, 64 random bits cost no write, and no two askings of a device share them.
         self._session = f"{self._rng.getrandbits(64):016x}"
+        self._unanswered.clear()
         status = messages.encode_status(self._source.device, "online")
-        self._uplink.publish(messages.topic(self._source.device, "status"), status, retain=True)
+        self._publish("status", status, retain=True)
         self._ask()
 
     def _ask(self) -> None:
@@ -150,7 +158,7 @@ class Sync:
             capabilities=self._capabilities,
         )
         payload = messages.encode_birth(birth, self._source.sign(messages.birth_bytes(birth)))
-        self._uplink.publish(messages.topic(self._source.device, "birth"), payload, retain=True)
+        self._publish("birth", payload, retain=True)
         self.status = replace(self.status, asked=self.status.asked + 1)
         self._due_ns = self._now_ns + max(self._answer_ns(), self._backoff_ns())
 
@@ -259,7 +267,7 @@ class Sync:
         if len(payload) > messages.MAX_PAYLOAD or any(len(e.body) > messages.MAX_BODY for e in entries):
             self._hold(lane, f"an entry after {after} of lane {lane} is too large to send")
             return False
-        if not self._uplink.publish(messages.topic(self._source.device, "up", lane), payload):
+        if not self._publish("up", payload, lane):
             return False  # the connection is gone; Down follows
         if not self._flights:
             self._due_ns = self._now_ns + self._answer_ns()
@@ -272,6 +280,19 @@ class Sync:
             entries=status.entries + len(entries),
             payload_bytes=status.payload_bytes + len(payload),
         )
+        return True
+
+    def _tell_where(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            self._publish("live", messages.encode_live(live), progress=False)
+
+    def _publish(
+        self, what: str, payload: bytes, lane: str = "", *, retain: bool = False, progress: bool = True
+    ) -> bool:
+        if not self._uplink.publish(messages.topic(self._source.device, what, lane), payload, retain):
+            return False
+        self._unanswered.append(progress)
         return True
 
     # troubles
@@ -374,6 +395,11 @@ class SyncThread(threading.Thread):
 
     def wake(self) -> None:
         """Look at once for something to do."""
+        self._woken.set()
+
+    def show(self, live: messages.Live) -> None:
+        """Tell where the car is."""
+        self._sync.show(live)
         self._woken.set()
 
     def stop(self, timeout_s: float = 5.0) -> None:

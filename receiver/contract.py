@@ -19,6 +19,7 @@ TYPES: Final[dict[str, Any]] = {
     "birth": messages.Birth,
     "signed-birth": messages.SignedBirth,
     "status": messages.Status,
+    "live": messages.Live,
     "ack": messages.Ack,
     **{f"record-{kind}": record for kind, record in KINDS.items()},
 }

@@ -85,6 +85,8 @@ class Ingest:
                 return self._take_birth(where.device, payload, now_ns)
             if where.what == "status":
                 self._take_status(where.device, payload, now_ns)
+            if where.what == "live":
+                self._take_live(where.device, payload, now_ns)
         except MessageError as e:
             return self._refuse(where.device, str(e), now_ns, where.lane)
         return []
@@ -140,6 +142,21 @@ class Ingest:
             if _device(connection, device) is None:
                 return  # its birth makes it known; that it is on line is nobody's concern yet
             _seen(connection, device, now_ns, status.state)
+
+    def _take_live(self, device: str, payload: bytes, now_ns: int) -> None:
+        live = messages.decode_live(payload)
+        if live.device != device:
+            raise MessageError(OTHER_DEVICE)
+        with self._engine.begin() as connection:
+            known = _device(connection, device)
+            if known is None or known.state != "accepted":
+                return
+            _seen(connection, device, now_ns)
+            projections.move_to(
+                connection,
+                device,
+                projections.Place(live.boot, live.t_ns, live.latitude, live.longitude, live.speed_mps),
+            )
 
     # batches
 

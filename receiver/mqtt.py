@@ -57,7 +57,7 @@ class Reception(threading.Thread):
             settings,
             f"rw-receiver-{secrets.token_hex(4)}",
             self._take,
-            filters=[messages.BIRTH_FILTER, messages.STATUS_FILTER],
+            filters=[messages.BIRTH_FILTER, messages.STATUS_FILTER, messages.LIVE_FILTER],
             shared_filters=[messages.UP_FILTER],
             group=group,
             manual_ack=True,

@@ -126,7 +126,7 @@ def project(connection: Connection, device: str, known: Sequence[Known], now_ns:
     for kind, those in rows.items():
         connection.execute(_TABLES[kind].insert(), those)
     if place is not None:
-        _move_to(connection, device, place)
+        move_to(connection, device, place)
 
 
 class Place(NamedTuple):
@@ -156,7 +156,7 @@ def _place(boot: str, record: Record) -> Place | None:
     return None
 
 
-def _move_to(connection: Connection, device: str, place: Place) -> None:
+def move_to(connection: Connection, device: str, place: Place) -> None:
     """Show the place unless a later one of the same boot is known; a boot that was not shown yet is a later one."""
     live = db.live
     later = or_(live.c.position_boot.is_(None), live.c.position_boot != place.boot, live.c.position_t_ns <= place.t_ns)

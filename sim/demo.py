@@ -16,19 +16,22 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.clock import NS_PER_S, monotonic_ns, wait, wall_ns
 from agent.errors import ConfigError, UplinkError
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
-# What the virtual shop owner drove this week: scenario, seed, minutes. Short enough to be there within seconds.
+# What the virtual shop owner drove this week: scenario, seed, minutes, days ago, local hour. Short, so that it is there
+# within seconds.
 WEEK: Final = (
-    ("commute", 11, 12.0),
-    ("calm-city", 12, 8.0),
-    ("motorway", 13, 12.0),
-    ("hills-rough", 14, 8.0),
-    ("night", 15, 8.0),
+    ("commute", 11, 12.0, 5, 7.6),
+    ("calm-city", 12, 8.0, 4, 12.2),
+    ("motorway", 13, 12.0, 3, 9.8),
+    ("hills-rough", 14, 8.0, 2, 15.5),
+    ("night", 15, 8.0, 1, 22.4),
 )
+NOW: Final = ("commute", 21, 15.0)  # what it drives while somebody watches, in real time
+LOCAL_H: Final = 8.0  # the car drives in China, which has one time zone
 PROFILE: Final = "simcar"
 MOSQUITTO_PATH: Final = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 START_S: Final = 10.0
@@ -61,8 +64,9 @@ def demo(
         page = None if once else product.serve(http)
         if page:
             say(f"Page on {page} (Ctrl-C ends it)")
-        for scenario, seed, minutes in WEEK[:drives]:
-            say(product.drive(scenario, seed, minutes))
+        today_s = wall_ns() // NS_PER_S // 86_400 * 86_400
+        for scenario, seed, minutes, days_ago, hour in WEEK[:drives]:
+            say(product.drive(scenario, seed, minutes, today_s + 3600.0 * (hour - LOCAL_H) - 86_400.0 * days_ago))
         held = product.compare()
         if as_json:
             typer.echo(json.dumps(held))
@@ -71,8 +75,8 @@ def demo(
         if not held["equal"]:
             raise typer.Exit(1)
         if page:
-            say(f"The page shows it all: {page}")
-            product.wait_for_interrupt()
+            say(f"The page shows it all; the car now drives on in real time: {page}vehicles/{product.device}")
+            product.drive_on()
 
 
 class Product:
@@ -110,21 +114,33 @@ class Product:
 
         return serve_in_thread(self._engine, http, self._stack)
 
-    def drive(self, scenario: str, seed: int, minutes: float) -> str:
+    def drive(self, scenario: str, seed: int, minutes: float, start_utc_s: float, pace: float | None = None) -> str:
         """Drive once, replay the log through the agent, send it, and return a line about it."""
         from agent.replay import run
         from sim.drive import simulate
         from sim.record import write_drive
 
         began_ns = monotonic_ns()
-        log = write_drive(simulate(scenario, seed, minutes), self._folder / "drives" / f"{scenario}-{seed}")[0]
-        found = run([log], profile=PROFILE, store=self._folder / "agent", uplink=self.broker_url, wait_s=HELD_S)
+        drive = simulate(scenario, seed, minutes, start_utc_s)
+        log = write_drive(drive, self._folder / "drives" / f"{scenario}-{seed}")[0]
+        store = self._folder / "agent"
+        found = run([log], profile=PROFILE, store=store, uplink=self.broker_url, wait_s=HELD_S, pace=pace)
         km = sum(t.distance_m for t in found.trips) / 1000
         seconds = (monotonic_ns() - began_ns) / NS_PER_S
         return (
             f"{scenario}: {found.recording['frames']:,} frames, {km:.1f} km, {len(found.trips)} trips,"
             f" {len(found.events)} events, in {seconds:.1f} s"
         )
+
+    def drive_on(self) -> None:
+        """Drive in real time, again and again, until the person at the terminal presses Ctrl-C."""
+        scenario, seed, minutes = NOW
+        try:
+            while True:
+                typer.echo(self.drive(scenario, seed, minutes, wall_ns() / NS_PER_S, pace=1.0))
+                seed += 1
+        except KeyboardInterrupt:
+            typer.echo("Ending.")
 
     def compare(self) -> dict[str, Any]:
         """Return what the agent has and what the receiver holds, and whether they are equal entry by entry."""
@@ -152,15 +168,6 @@ class Product:
             "distance_m": round(sum(s.record.distance_m for s in trips), 1),
             "equal": ours == theirs and counts == {"trips": len(trips), "events": len(events)},
         }
-
-    def wait_for_interrupt(self) -> None:
-        """Wait until the person at the terminal presses Ctrl-C."""
-        never = threading.Event()
-        try:
-            while not wait(never, 3600.0):
-                pass
-        except KeyboardInterrupt:
-            typer.echo("Ending.")
 
 
 def _broker(folder: Path, stack: ExitStack, embedded: bool) -> str:

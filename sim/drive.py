@@ -129,8 +129,11 @@ class Drive:
         return round(float(self.motion.distance[b] - self.motion.distance[a]), 1)
 
 
-def simulate(name: str, seed: int, minutes: float | None = None) -> Drive:
-    """Drive the scenario called `name` once; raise ConfigError for a name that is not known."""
+def simulate(name: str, seed: int, minutes: float | None = None, start_utc_s: float | None = None) -> Drive:
+    """Drive the scenario called `name` once, at a seeded time of the year or at `start_utc_s`.
+
+    Raises ConfigError for a name that is not known.
+    """
     what = scenario(name)
     rng = np.random.default_rng([seed, *name.encode()])
     script = write_script(what, what.minutes if minutes is None else minutes, rng)
@@ -143,7 +146,8 @@ def simulate(name: str, seed: int, minutes: float | None = None) -> Drive:
     box = _some_box(rng)
     units = _some_units(rng, what.talks)
     ambient = float(np.round(rng.uniform(-5.0, 33.0)))
-    utc_start_s = _start(what, rng)
+    seeded_start_s = _start(what, rng)
+    utc_start_s = seeded_start_s if start_utc_s is None else start_utc_s
     latitude, longitude = track(motion, rng)
     held = mounts(box, faults, rng)
     sent = imu(motion, box, held, shocks, faults, ambient, rng)

@@ -1,0 +1,82 @@
+"""Sync beside whatever fills the store: it sends what is there and tells where the car is."""
+
+import threading
+from typing import Any, Final
+
+import numpy as np
+
+from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.link import BrokerSettings
+from agent.messages import Live
+from agent.mqtt import MqttUplink
+from agent.spine import Output
+from agent.state import State
+from agent.store import Store
+from agent.sync import Sync, SyncSettings, SyncThread
+
+LOOK_AGAIN_S: Final = 0.02
+LIVE_S: Final = 1.0  # of wall time between two places that are told
+
+
+class Sending:
+    """Sync beside a replay, as on a device: it sends what the store holds and says where the car is."""
+
+    def __init__(self, store: Store, broker: BrokerSettings, settings: SyncSettings, boot: str) -> None:
+        self._store = store
+        self._boot = boot
+        self._told_ns = 0
+        uplink = MqttUplink(broker, store.device)
+        self._thread = SyncThread(Sync(store, uplink, settings, boot=boot), uplink)
+        self._thread.start()
+
+    def tell(self, output: Output) -> None:
+        """Take what a step gave: there may be something to send, and a place to show, once in LIVE_S of wall time."""
+        if output.records:
+            self._thread.wake()
+        now_ns = monotonic_ns()
+        if output.rows and now_ns - self._told_ns >= LIVE_S * NS_PER_S:
+            live = live_of(output.rows[-1], self._store.device, self._boot)
+            if live is not None:
+                self._told_ns = now_ns
+                self._thread.show(live)
+
+    def finish(self, wait_s: float) -> dict[str, Any]:
+        """Wait until the receiver holds everything or `wait_s` has passed; say how far it came."""
+        deadline_ns = monotonic_ns() + round(wait_s * NS_PER_S)
+        never = threading.Event()
+        self._thread.wake()
+        while monotonic_ns() < deadline_ns and self._thread.is_alive():
+            if self._store.positions() == self._store.heads():
+                break
+            wait(never, LOOK_AGAIN_S)
+        status = self._thread.status
+        self.stop()
+        return {
+            "device": self._store.device,
+            "entries": sum(self._store.heads().values()),
+            "acknowledged": sum(self._store.positions().values()),
+            "payload_bytes": status.payload_bytes,
+            "trouble": status.trouble,
+            "reason": status.reason,
+        }
+
+    def stop(self) -> None:
+        """Disconnect; what was not sent stays in the store."""
+        self._thread.stop()
+
+
+def live_of(rows: State, device: str, boot: str) -> Live | None:
+    """Return where the car is by the last of `rows` that has a position; None where none has."""
+    placed = np.flatnonzero(np.isfinite(rows["latitude"]) & np.isfinite(rows["longitude"]))
+    if not len(placed):
+        return None
+    row = rows[placed[-1]]
+    speed = float(row["speed"])
+    return Live(
+        device=device,
+        boot=boot,
+        t_ns=int(row["t"]),
+        latitude=round(float(row["latitude"]), 7),
+        longitude=round(float(row["longitude"]), 7),
+        speed_mps=round(speed, 2) if np.isfinite(speed) else None,
+    )
