@@ -25,6 +25,7 @@ _DROPS: Final = _SOL_SOCKET | 40 << 32
 
 _EFF, _RTR, _ERR = 0x80000000, 0x40000000, 0x20000000
 _BRS, _ESI = 1, 2
+_TRUNCATED: Final = 0x20  # MSG_TRUNC
 
 # slots of `state`
 DROPS, GARBAGE, BUS_OFF, RESTARTED = range(4)
@@ -96,7 +97,7 @@ def unpack(
             if step < 2:
                 break
             w += step
-        if size not in (CLASSIC, LONG):
+        if size not in (CLASSIC, LONG) or headers[i, MSG_FLAGS] & _TRUNCATED:
             state[GARBAGE] += 1
             continue
         raw = np.int64(words[i, 0])
