@@ -105,7 +105,7 @@ class Elm327:
         return self._session.dialogue.adapter
 
     @property
-    def counters(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Count failures by the adapter's own words, and repairs, since opening."""
         return dict(self._session.dialogue.counters)
 

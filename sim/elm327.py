@@ -351,6 +351,12 @@ class PtyElm:
             self._ours = self._theirs = -1
         os.write(self._wake_write, b"x")
 
+    def say(self, data: bytes) -> None:
+        """Put bytes on the line that nobody asked for."""
+        with self._lock:
+            if self._ours >= 0:
+                os.write(self._ours, data)
+
     def stop(self) -> None:
         """End the thread and remove the device."""
         self._stopping = True

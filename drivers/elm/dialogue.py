@@ -91,9 +91,10 @@ class Dialogue:
         self._hushed = hushed
         self._in_step = True
 
-    def count(self, what: str) -> None:
-        """Add one to a counter."""
-        self.counters[what] = self.counters.get(what, 0) + 1
+    def count(self, what: str, n: int = 1) -> None:
+        """Add `n` to a counter."""
+        if n:
+            self.counters[what] = self.counters.get(what, 0) + n
 
     def set_prompts(self, prompts: bool) -> None:
         """Note whether the adapter gives prompts; without them silence after a line ends an answer."""
@@ -114,6 +115,7 @@ class Dialogue:
         if not self._in_step and text not in SYNCHRONISING:
             reply = yield from self._mend(text, deadline_s, reply)
         failure = reply.failure
+        self.count("unreadable_lines", reply.garbled_lines if text.startswith("AT") else reply.odd_lines)
         if failure is not None and text not in SYNCHRONISING:
             self.count(failure.name)
             if failure.action is Action.RESET:

@@ -112,6 +112,11 @@ class Reply:
         return found
 
     @property
+    def garbled_lines(self) -> int:
+        """Count lines with characters that no adapter writes."""
+        return sum(1 for _, line in self.lines if "\ufffd" in line)
+
+    @property
     def odd_lines(self) -> int:
         """Count lines that are neither data nor a known text."""
         known = sum(1 for _, line in self.lines if failure_of(line) is not None or _IGNORED.fullmatch(line))

@@ -235,6 +235,7 @@ class Session:
         """Listen until something is due; what an adapter says unasked is taken seriously."""
         wait_s = min(max((until_ns - self._clock()) / NS_PER_S, 0.001), IDLE_S)
         reply = yield Listen(wait_s)
+        self.dialogue.count("unreadable_lines", reply.odd_lines)
         failure = reply.failure
         if failure is None:
             return
