@@ -31,6 +31,7 @@ RATES: Final = {
 }  # fmt: skip
 LIKELY: Final = (500_000, 250_000, 125_000, 1_000_000, 100_000, 83_300, 50_000)  # as found in cars, most likely first
 HUNG_UP: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL
+_CR, _BEL = 13, 7
 _ON: Final = {True: b"O", False: b"L"}
 
 
@@ -84,7 +85,6 @@ class Slcan:
         except DriverError:
             self.close()
             raise
-        self._forget()
 
     def filter(self, filters: list[IdFilter]) -> None:
         """Let all pass: the filters of adapters differ too much to rely on."""
@@ -173,7 +173,6 @@ class Slcan:
         """Listen at each likely bit rate, never acknowledging, until frames come."""
         for rate in LIKELY:
             self._set_up(rate, _ON[False])
-            self._forget()
             garbage, n = int(self._state[GARBAGE]), 0
             deadline_ns = monotonic_ns() + round(LISTEN_S * NS_PER_S)
             while n < ENOUGH and (left_ns := deadline_ns - monotonic_ns()) > 0:
@@ -202,6 +201,7 @@ class Slcan:
             raise DriverError(f"{self.name}: the adapter refuses {rate} bit/s; choose another bit_rate or adapter")
         silent = answer is None
         self._command(b"Z1")  # many adapters have no stamps: refused is fine
+        self._forget()
         answer = self._command(mode)
         if answer is False and mode == _ON[False]:
             raise DriverError(f"{self.name}: the adapter cannot listen only; transmit = true would let it acknowledge")
@@ -225,11 +225,12 @@ class Slcan:
         deadline_ns = monotonic_ns() + round(REPLY_S * NS_PER_S)
         while (left_ns := deadline_ns - monotonic_ns()) > 0:
             if self._poll.poll(max(1, left_ns // 1_000_000)):
-                said = self._text[: self._take()]
-                if (said == 7).any():
-                    return False
-                if (said == 13).any():
-                    return True
+                got = self._take()
+                replies = np.flatnonzero((self._text[:got] == _CR) | (self._text[:got] == _BEL))
+                if len(replies):
+                    at = int(replies[0]) + 1
+                    self._left = (at, got, self._since_ns, self._since_ns)  # a busy bus speaks at once
+                    return bool(self._text[at - 1] == _CR)
         return None
 
     def _forget(self) -> None:
