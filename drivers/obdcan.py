@@ -68,11 +68,15 @@ class ObdCan(CanBus):
 
         self._reassembler = Reassembler()
         self._asked, self._held = None, []
-        self._talk = talk(self.vehicle, monotonic_ns())
-        self._next = next(self._talk)
+        self._begin()
 
     def pause(self, paused: bool) -> None:
-        """Stop asking, at once, or go on: a vehicle whose engine is off must be left to sleep."""
+        """Stop asking, at once, or go on: a vehicle whose engine is off must be left to sleep.
+
+        Going on looks for a vehicle that did not answer without waiting for the next turn.
+        """
+        if self._paused and not paused and self._asked is None and not self.vehicle.polling:
+            self._begin()
         self._paused = paused
 
     def read(self, timeout_s: float) -> Block:
@@ -102,6 +106,10 @@ class ObdCan(CanBus):
         """What was received, lost, odd or rejected, by kind, and how many requests there were."""
         asked = {"requests": self.vehicle.requests, "unanswered": self.vehicle.unanswered}
         return {**super().counts, **asked}
+
+    def _begin(self) -> None:
+        self._talk = talk(self.vehicle, monotonic_ns())
+        self._next = next(self._talk)
 
     def _ask_if_due(self, now_ns: int) -> None:
         if self._asked is not None or self._paused or self._next is None or now_ns < self._next.at_ns:
