@@ -30,6 +30,7 @@ class Driver(Protocol):
 DRIVERS: Final[dict[str, str]] = {
     "gps": "drivers.gps:Gps",
     "imu": "drivers.imu:Imu",
+    "power": "drivers.power:Power",
     "canbus": "drivers.canbus:CanBus",
     "obdcan": "drivers.obdcan:ObdCan",
     "elm327": "drivers.elm327:Elm327",
