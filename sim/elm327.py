@@ -268,6 +268,7 @@ class Transcript:
     """An adapter that says what one really said: known commands get the recorded bytes, in the order recorded."""
 
     exchanges: list[tuple[str, bytes]]
+    delay_s: float = 0.1
     sent: list[str] = field(default_factory=list)
     gone: bool = False
     host_baud: int = 0
@@ -287,7 +288,9 @@ class Transcript:
             known = [raw for asked, raw in self.exchanges if asked.replace(" ", "").strip("\r\n\x7f") == text]
             turn = self._used.get(text, 0)
             self._used[text] = turn + 1
-            self._out.append((now_ns, known[min(turn, len(known) - 1)] if known else b"?\r\r>"))
+            self._out.append(
+                (now_ns + int(self.delay_s * NS), known[min(turn, len(known) - 1)] if known else b"?\r\r>")
+            )
 
     def next_ns(self) -> int | None:
         """Return when it says something next."""
@@ -295,8 +298,8 @@ class Transcript:
 
     def take(self, now_ns: int) -> bytes:
         """Return what it has said until now."""
-        said = b"".join(raw for _, raw in self._out)
-        self._out.clear()
+        said = b"".join(raw for at_ns, raw in self._out if at_ns <= now_ns)
+        self._out = [waiting for waiting in self._out if waiting[0] > now_ns]
         return said
 
 

@@ -1,6 +1,6 @@
 """A line to a fake adapter in virtual time: minutes of a bad adapter pass in milliseconds."""
 
-from collections.abc import Callable
+import numpy as np
 
 from agent.blocks import Block, empty_block
 from agent.errors import DriverError
@@ -61,14 +61,12 @@ def virtual(fake: Speaking | None = None, **settings: object) -> tuple[Elm327, V
     return Elm327(Elm327Settings(port="virtual", **settings), line=line, clock=line.clock), line
 
 
-def collect(driver: Elm327, line: VirtualLine, seconds: float, stop: Callable[[], bool] = lambda: False) -> Block:
+def collect(driver: Elm327, line: VirtualLine, seconds: float) -> Block:
     """Read for so many virtual seconds."""
     blocks = [empty_block()]
     until_ns = line.now_ns + int(seconds * S)
-    while line.now_ns < until_ns and not stop():
+    while line.now_ns < until_ns:
         before_ns = line.now_ns
         blocks.append(driver.read(0.25))
         assert line.now_ns - before_ns < 0.26 * S + 1000
-    import numpy as np
-
     return np.concatenate(blocks)

@@ -52,6 +52,7 @@ class _Entry:
     interval_ns: int
     due_ns: int
     misses: int = 0
+    fresh: bool = True  # not asked for yet
     doubt: int | None = None  # how many others were answered in the request in which this one was not
 
 
@@ -87,13 +88,13 @@ class Plan:
     def next(self, now_ns: int) -> Query | None:
         """Return the request to send now, None when nothing is due.
 
-        Late parameters go by lateness in terms of their own interval. Where requests carry several, speed rides in
-        every one beside which it has room, and what is due soon fills the rest. Otherwise speed goes first when it is
-        due, but never twice running while others wait.
+        Late parameters go by lateness in terms of their own interval, each once before any a second time. Where
+        requests carry several, speed rides in every one beside which it has room, and what is due soon fills the
+        rest. Otherwise speed goes first when it is due, but never twice running while others wait.
         """
         late = sorted(
             (pid for pid, e in self._entries.items() if e.due_ns <= now_ns),
-            key=lambda pid: ((self._entries[pid].due_ns - now_ns) / self._entries[pid].interval_ns, pid),
+            key=lambda pid: (not self._entries[pid].fresh, self._earliness(pid, now_ns), pid),
         )
         if not late:
             return None
@@ -115,8 +116,14 @@ class Plan:
                 continue
             if allowed(current_data((*pids, pid), 9)):
                 pids, room = (*pids, pid), room - _size(pid)
+        for pid in pids:
+            self._entries[pid].fresh = False
         self._last = pids
         return Query(pids, self._text(pids, room))
+
+    def _earliness(self, pid: int, now_ns: int) -> float:
+        entry = self._entries[pid]
+        return (entry.due_ns - now_ns) / entry.interval_ns
 
     def _soon(self, now_ns: int, taken: list[int]) -> list[int]:
         """Give what is due within a quarter of its interval: it costs nothing in a request that is sent anyway."""

@@ -101,7 +101,6 @@ class Session:
             yield from self._lose_vehicle()
             return
         yield from vehicle.study(self.dialogue, found, self.memory, with_vin=not self._no_vin)
-        self.absence.over()
         self._breaker.good()
         self._unanswered = 0
         self.vehicle, self._protocol = found, found.protocol
@@ -175,6 +174,7 @@ class Session:
         missing = tuple(pid for pid in query.pids if pid not in reading.answered)
         if reading.answered:
             self._breaker.good()
+            self.absence.over()
             self._unanswered = 0
         if reading.foreign:
             self.dialogue.count("foreign_answers")

@@ -31,12 +31,16 @@ class Vehicle:
 
 
 def find(d: Dialogue, prefer: str | None, thorough: bool) -> Script[Vehicle | None]:
-    """Find the protocol on which a vehicle answers: the one it had, the adapter's search, then, if `thorough`, each.
+    """Find the protocol on which a vehicle answers: the one it had, the adapter's search, then each.
 
-    The thorough search asks nine times more on a bus that may be asleep, so it is for engines that run.
+    Where one is known the others are tried only if `thorough`, and so is each on its own: all that asking on a bus
+    that may be asleep is for engines that run.
     """
     steps = [f"ATTP{prefer}"] if prefer else []
-    steps += ["ATSP0"] + ([f"ATTP{digit}" for digit in TRY_ORDER] if thorough else [])
+    if thorough or not prefer:
+        steps.append("ATSP0")
+    if thorough:
+        steps += [f"ATTP{digit}" for digit in TRY_ORDER]
     for step in steps:
         yield from d.command(step)
         reply = yield from d.ask("0100", d.timing.search_s if step == "ATSP0" else d.timing.answer_s)
