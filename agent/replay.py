@@ -5,20 +5,22 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S, iso_utc
 from agent.config import config_dir
 from agent.errors import ConfigError
 from agent.records import Event, Mount, Record, Trip
-from agent.sending import Sending
 from agent.settings import AgentConfig, load_agent
 from agent.spine import Output, Spine
-from agent.store import Store
 from drivers.decode.decode import Decode
 from drivers.decode.profile import list_profiles, load_profile
 from drivers.replay import Replay
+
+if TYPE_CHECKING:
+    from agent.sending import Sending
+    from agent.store import Store
 
 READ_TIMEOUT_S = 1.0
 
@@ -124,12 +126,18 @@ def run(
     source.open()
     with ExitStack() as stack:
         stack.callback(source.close)
-        kept = stack.enter_context(Store.open(store, settings.store)) if store is not None else None
+        kept = None
+        if store is not None:
+            from agent.store import Store
+
+            kept = stack.enter_context(Store.open(store, settings.store))
         boot = uuid.uuid4().hex
         if kept is not None:
             kept.begin_boot(boot, recorded=True)
         sending = None
         if kept is not None and uplink:
+            from agent.sending import Sending  # the network's libraries cost a tenth of a second
+
             sending = Sending(kept, replace(settings.broker, url=uplink), settings.sync, boot)
             stack.callback(sending.stop)
         found = _pump(source, settings, kept, progress, sending)
@@ -143,9 +151,9 @@ def run(
 def _pump(
     source: Replay,
     settings: AgentConfig,
-    store: Store | None,
+    store: "Store | None",
     progress: Callable[[int], None] | None,
-    sending: Sending | None,
+    sending: "Sending | None",
 ) -> Replayed:
     """Drive the spine with everything that `source` gives; keep it in `store`, and tell where the car is."""
     boot_time = BootTime(recorded=True)
@@ -171,13 +179,13 @@ def _pump(
     return found
 
 
-def _take(found: Replayed, output: Output, store: Store | None) -> None:
+def _take(found: Replayed, output: Output, store: "Store | None") -> None:
     found.trips += output.trips
     found.events += output.events
     _keep(store, output.records)
 
 
-def _keep(store: Store | None, records: list[tuple[int, Record]]) -> None:
+def _keep(store: "Store | None", records: list[tuple[int, Record]]) -> None:
     if store is not None and records:
         store.append(records)
 

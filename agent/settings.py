@@ -7,9 +7,9 @@ from agent.config import build, config_dir, read_toml
 from agent.detect.settings import DetectionSettings
 from agent.fuse.settings import FusionSettings
 from agent.link import BrokerSettings
-from agent.store import StoreSettings
-from agent.sync import SyncSettings
+from agent.store.database import StoreSettings
 from agent.trips import TripSettings
+from agent.uplink import SyncSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Frames of all files are merged by time before they are decoded, samples after it. Files with absolute times keep
 their distance, so that files which overlap run side by side and the others one after the other; files with relative
-times all start at 0. Reading and parsing run ahead in one thread, decoding runs in the caller's.
+times all start at 0. Reading, parsing and decoding run ahead in one thread; what comes after is the caller's.
 """
 
 import queue
@@ -46,8 +46,8 @@ class Summary:
 class Replay:
     """Yield what `paths` recorded as blocks, t in ns since the first frame of all.
 
-    `decode` turns frames and the bus names into a block; it is called in the thread that calls `read`, with frames
-    in order of time. `pace` None reads as fast as it goes, 1.0 in real time, N at N times that.
+    `decode` turns frames and the bus names into a new block; it is called in the reading thread, with frames in order
+    of time. `pace` None reads as fast as it goes, 1.0 in real time, N at N times that.
     """
 
     def __init__(self, paths: list[Path], decode: Decode, pace: float | None = None) -> None:
@@ -57,7 +57,7 @@ class Replay:
         self._pace = pace
         self._recordings: list[Recording] = []
         self._buses: list[str] = []
-        self._ahead: _Ahead[Frames] | _Ahead[Block] | None = None
+        self._ahead: _Ahead[tuple[Block, int]] | _Ahead[Block] | None = None
         self._blocks: Iterator[Block] = iter(())
         self._pending = empty_block()
         self._started_ns: int | None = None
@@ -131,12 +131,11 @@ class Replay:
             ahead = _Ahead(merge(samples), self.name)
             self._ahead = ahead
             return self._reaching(iter(ahead))
-        reading = _Ahead(merge(frames), self.name)
-        self._ahead = reading
-        decoded = self._decoded(iter(reading))
+        decoded = _Ahead(self._decoded(merge(frames)), self.name)
+        self._ahead = decoded
         if not samples:
             return (block for block, _ in decoded)
-        return merge([Stream(decoded), Stream(timed(self._reaching(merge(samples))))])
+        return merge([Stream(iter(decoded)), Stream(timed(self._reaching(merge(samples))))])
 
     def _of_kind(self, kind: str) -> list[Recording]:
         return [r for r in self._recordings if r.kind == kind]
