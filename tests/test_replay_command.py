@@ -1,6 +1,7 @@
 """`roadwitness replay`, as a person or a script runs it."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,21 @@ def test_trouble_is_one_line_and_exit_code_1(arguments: list[str], told: str, dr
     assert done.stderr.startswith("roadwitness: ")
     assert told in done.stderr
     assert json.loads(roadwitness("replay", *filled, "--json", code=1).stdout)["error"]
+
+
+def test_a_broker_that_is_down_costs_nothing_but_is_told(drive: Path, report: dict[str, Any], tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"mqtt://127.0.0.1:{closed.getsockname()[1]}"
+    store = str(tmp_path / "store")
+    arguments = [str(drive), "--profile", "simcar", "--store", store, "--uplink", url, "--wait", "1", "--json"]
+    done = roadwitness("replay", *arguments, code=1)
+    told = json.loads(done.stdout)
+    assert told["events"] == report["events"]
+    assert told["sync"]["acknowledged"] == 0 < told["sync"]["entries"]
+    assert "still to be sent" in done.stderr
+    kept = json.loads(roadwitness("events", "--store", store, "--json").stdout)
+    assert len(kept) == len(report["events"])
 
 
 def test_a_recording_with_nothing_known_in_it_says_so(tmp_path: Path) -> None:

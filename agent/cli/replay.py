@@ -55,6 +55,12 @@ def replay(
         typer.echo(json.dumps(report))
     else:
         _show(report)
+    sync = report.get("sync")
+    if sync and sync["acknowledged"] < sync["entries"]:
+        missing = sync["entries"] - sync["acknowledged"]
+        why = sync["reason"] or f"not acknowledged within {wait_s:.0f} s"
+        typer.echo(f"roadwitness: {missing} of {sync['entries']} entries are still to be sent: {why}", err=True)
+        raise typer.Exit(1)
 
 
 def _progress(stack: ExitStack, files: list[Path]) -> Any:
