@@ -101,11 +101,11 @@ def _show(report: dict[str, Any]) -> None:
             f"Box mount: gravity {_vector(mount['gravity'])}, forward {_vector(mount['forward'])}"
             f" (box axes), confidence {mount['confidence']:.2f}"
         )
-    trips = Table("Start", "End", "Distance", "Moving", "Idle", "Stops", "Top speed", title="Trips")
+    trips = Table("Start, UTC", "End", "Distance", "Moving", "Idle", "Stops", "Top speed", title="Trips")
     trips.title_justify = "left"
     for trip in report["trips"]:
         trips.add_row(
-            trip["start_utc"] or _clock(trip["start_t_s"]),
+            _moment(trip),
             _clock(trip["end_t_s"]),
             f"{trip['distance_m'] / 1000:.2f} km",
             _clock(trip["moving_s"]),
@@ -141,3 +141,9 @@ def _clock(seconds: float) -> str:
 
 def _vector(v: list[float]) -> str:
     return "(" + ", ".join(f"{x:+.2f}" for x in v) + ")"
+
+
+def _moment(trip: dict[str, Any]) -> str:
+    """Say when a trip began: the date and minute in UTC where they are known, else its time in the recording."""
+    utc: str | None = trip["start_utc"]
+    return _clock(trip["start_t_s"]) if utc is None else utc[:16].replace("T", " ")
