@@ -9,15 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.blocks import Block, Frames
+from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import DriverError
+from agent.records import Health
 from drivers.can.wire import CanSettings, Wire, make_wire
 from drivers.decode.profile import IdFilter, Profile, load_profile
+from drivers.facts import Facts
 
 if TYPE_CHECKING:
     from drivers.decode.decode import Decode
 
 LISTEN_S: Final = 3.0  # before a profile is chosen: every message of a car at 1 Hz and faster has been seen
 OBD_ANSWERS: Final = (IdFilter(0x7E8, 0x7F8, False), IdFilter(0x18DAF100, 0x1FFFFF00, True))  # ISO 15765-4
+CALM_NS: Final = 10 * NS_PER_S  # without new losses or errors: all is well again
+# Part of the bus -> the counters that tell its troubles, what to say of them, what to say when they are over
+_TROUBLES: Final[dict[str, tuple[tuple[str, ...], str, str]]] = {
+    "losses": (
+        ("lost_in_queue", "error_fifo_overflow"),
+        "frames were lost before they could be read; is the processor overloaded, or the adapter too slow?",
+        "no more frames are lost",
+    ),
+    "errors": (
+        ("error_protocol", "error_bus_error", "error_bus_off", "error_rx_passive", "error_frames"),
+        "the bus has errors; check wiring, termination and bit rate",
+        "no more bus errors",
+    ),
+    "noise": (("garbage",), "what comes is not all CAN; check the cable and the adapter", "no more garbage"),
+}
 
 
 class CanBus:
@@ -33,6 +51,9 @@ class CanBus:
         self._wire: Wire | None = None
         self._decode: Decode | None = None
         self._buses = [settings.bus_name]
+        self._facts = Facts()
+        self._seen: dict[str, int] = {}
+        self._since_ns: dict[str, int] = {}
 
     def open(self) -> None:
         """Open the wire; raise DriverError when it is in trouble, ConfigError when the profile is wrong."""
@@ -46,6 +67,13 @@ class CanBus:
         if self._wire is None:
             self._wire = self._make(self.settings)
         self._wire.open(self._filters(self._decode.profile))
+        now_ns = monotonic_ns()
+        rate = f" at {self._wire.bit_rate} bit/s" if self._wire.bit_rate else ""
+        self._facts.say(now_ns, self.name, "ok", f"{self._wire.name} is open{rate}")
+        notes = "; ".join(self._wire.notes)
+        self._facts.say(
+            now_ns, f"{self.name}:mode", "degraded" if notes else "ok", notes or "listening only or as told"
+        )
 
     def read(self, timeout_s: float) -> Block:
         """Return the samples that have come, at the latest after `timeout_s`."""
@@ -78,6 +106,22 @@ class CanBus:
         decode = self._decode.counts if self._decode is not None else {}
         wire = self._wire.counts if self._wire is not None else {}
         return {"frames": self.frames, **wire, **decode}
+
+    def health(self) -> list[Health]:
+        """The facts about the bus: how it was opened, what fits it, and whether frames are lost or errors come."""
+        now_ns, counts = monotonic_ns(), self.counts
+        for part, (kinds, trouble, well) in _TROUBLES.items():
+            total = sum(counts.get(kind, 0) for kind in kinds)
+            if total > self._seen.get(part, 0):
+                self._seen[part], self._since_ns[part] = total, now_ns
+                self._facts.say(now_ns, f"{self.name}:{part}", "degraded", trouble)
+            elif part in self._since_ns and now_ns - self._since_ns[part] > CALM_NS:
+                self._facts.say(now_ns, f"{self.name}:{part}", "ok", well)
+        if self._decode is not None and self._decode.settled:
+            name = self._decode.profile.title if self._decode.profile is not None else ""
+            said = f"decoded as {name}" if name else "no vehicle profile fits this bus; name one with `profile`"
+            self._facts.say(now_ns, f"{self.name}:profile", "ok" if name else "degraded", said)
+        return self._facts.standing(counts)
 
     @property
     def vehicle_info(self) -> dict[str, Any]:
@@ -112,5 +156,5 @@ class CanBus:
 
     def _filters(self, profile: Profile | None) -> list[IdFilter]:
         if profile is None:
-            return []
+            return []  # nothing to choose by; and that a bus falls silent is a sign that the car is off
         return [*profile.id_filters(self.settings.bus_name), *OBD_ANSWERS]

@@ -95,6 +95,46 @@ def test_without_a_name_the_first_seconds_of_traffic_choose_the_profile():
     assert wire.filters[2] == wire.filters[1]  # what was learned outlives reopening
 
 
+def test_what_fits_no_profile_is_said_and_still_heard():
+    wire = Wire([batch(1, 0x7, 0x8), batch(9, 0x7, 0x7E8)])
+    driver = CanBus(CanSettings(), CONFIG, lambda settings: wire)
+    driver.open()
+    driver.read(0.1)
+    assert not any(h.source.endswith(":profile") for h in driver.health())
+    driver.read(0.1)
+    assert {h.source: h.state for h in driver.health()} == {
+        "canbus:can0": "ok",
+        "canbus:can0:mode": "ok",
+        "canbus:can0:profile": "degraded",
+    }
+    assert wire.filters == [[]]
+    assert driver.last_frame_ns == 9 * NS_PER_S + 1
+
+
+def test_health_tells_losses_and_errors_while_they_last_and_what_is_wrong_with_the_interface(monkeypatch):
+    now = [100 * NS_PER_S]
+    monkeypatch.setattr("drivers.canbus.monotonic_ns", lambda: now[0])
+    wire = Wire([])
+    wire.counts = {"lost_in_queue": 0, "error_bus_error": 0}
+    wire.notes = ["can0 is not listen-only"]
+    driver = CanBus(CanSettings(profile="simcar"), CONFIG, lambda settings: wire)
+    driver.open()
+
+    def states():
+        now[0] += NS_PER_S
+        return {h.source.removeprefix("canbus:can0").lstrip(":") or "": h.state for h in driver.health()}
+
+    assert states() == {"": "ok", "mode": "degraded", "profile": "ok"}
+    wire.counts = {"lost_in_queue": 3, "error_bus_error": 1}
+    assert states()["losses"] == "degraded"
+    for _ in range(8):
+        assert states()["errors"] == "degraded"
+    now[0] += canbus.CALM_NS
+    assert states()["errors"] == states()["losses"] == "ok"
+    wire.counts = {"lost_in_queue": 4, "error_bus_error": 1}
+    assert (states()["errors"], states()["losses"]) == ("ok", "degraded")
+
+
 def test_two_buses_are_two_drivers_with_names_that_profiles_match():
     assert CanSettings(channel="can1").bus_name == "can1"
     assert CanSettings("slcan", "/dev/ttyACM0").bus_name == "can0"

@@ -45,6 +45,11 @@ class Decode:
         return block
 
     @property
+    def settled(self) -> bool:
+        """Whether the profile is decided, even if none fits."""
+        return self._named
+
+    @property
     def unknown_ids(self) -> set[tuple[str, int]]:
         """The (bus, identifier) pairs that neither the profile nor OBD-II explains."""
         return {(bus, i) for bus, i in self._signals.unknown_ids if i not in OBD_IDS and i >> 16 not in OBD_IDS_29}
