@@ -15,6 +15,7 @@ from agent.blocks import ERROR, REMOTE, Block, Frames, empty_block, join_blocks
 from agent.channels import CHANNELS
 from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import ConfigError
+from agent.records import Health
 from drivers.can.conversation import Ask, Heard, Talk, Vehicle, talk
 from drivers.can.outgoing import flow_control, is_answer_id
 from drivers.can.wire import CanSettings, Wire, make_wire
@@ -25,6 +26,7 @@ LOOK_NS: Final = 5_000_000  # how long frames are collected while an answer is a
 MORE_NS: Final = 1_000_000_000  # N_Cr: longest wait for the next frame of a long answer
 PENDING_NS: Final = 5_000_000_000  # P2*: after "response pending" (7F xx 78)
 _PENDING: Final = 0x78
+_NOBODY: Final = 2  # unanswered requests: one with 11 bits, one with 29
 _OBD_CHANNELS: Final = np.array([c.number for c in CHANNELS if c.name.startswith("Obd.")], np.uint16)
 
 
@@ -69,6 +71,16 @@ class ObdCan(CanBus):
         self._reassembler = Reassembler()
         self._asked, self._held = None, []
         self._begin()
+
+    def health(self) -> list[Health]:
+        """The facts about the bus, and whether a vehicle answers."""
+        if self.vehicle.supported:
+            units = ", ".join(f"{unit:X}" for unit in sorted(self.vehicle.supported))
+            self._facts.say(monotonic_ns(), f"{self.name}:vehicle", "ok", f"control units answer: {units}")
+        elif self.vehicle.unanswered >= _NOBODY:
+            words = "no control unit answers; is the ignition on, and is this the diagnostic bus?"
+            self._facts.say(monotonic_ns(), f"{self.name}:vehicle", "lost", words)
+        return super().health()
 
     def pause(self, paused: bool) -> None:
         """Stop asking, at once, or go on: a vehicle whose engine is off must be left to sleep.

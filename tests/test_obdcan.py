@@ -288,6 +288,10 @@ def test_a_car_that_slept_is_looked_for_at_once_when_polling_goes_on(car):
     while driver.counts["unanswered"] < 4:  # found nobody twice: the next turn is seconds away
         assert monotonic_ns() < deadline_ns
         driver.read(0.2)
+    assert vehicle_health(driver) == (
+        "lost",
+        "no control unit answers; is the ignition on, and is this the diagnostic bus?",
+    )
     driver.pause(True)
     driver.read(0.0)
     unit.asleep = False
@@ -295,6 +299,11 @@ def test_a_car_that_slept_is_looked_for_at_once_when_polling_goes_on(car):
     driver.pause(False)
     poll_until(driver, lambda blocks: driver.vehicle.supported)
     assert monotonic_ns() - began_ns < NS_PER_S
+    assert vehicle_health(driver) == ("ok", "control units answer: 7E8")
+
+
+def vehicle_health(driver):
+    return next((h.state, h.detail) for h in driver.health() if h.source == "obdcan:can0:vehicle")
 
 
 def test_nothing_is_asked_unless_sending_is_allowed(car):
