@@ -7,7 +7,7 @@ and every refusal is one exception, `MessageError`, whose text is one of a few f
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 import zstandard
@@ -19,6 +19,8 @@ from agent.chain import Entry
 from agent.errors import RoadwitnessError
 from agent.records import LANES, SCHEMA_VERSION
 from agent.wiredict import DICTIONARY
+
+T = TypeVar("T")
 
 PROTOCOL: Final = 1  # of topics, envelopes and batch codec; the first byte of a batch
 CONTENT_TYPE: Final = f"rw-batch/{PROTOCOL}"  # short: it travels with every batch
@@ -260,12 +262,7 @@ def encode_status(device: str, state: Literal["online", "offline"]) -> bytes:
 
 def decode_status(payload: bytes) -> Status:
     """Decode a status; raise MessageError for anything else."""
-    if len(payload) > MAX_SMALL:
-        raise MessageError("payload too large")
-    try:
-        return _statuses.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise MessageError("payload is not a status") from e
+    return _decoded(_statuses, payload, MAX_SMALL, "payload is not a status")
 
 
 def encode_live(live: Live) -> bytes:
@@ -275,12 +272,7 @@ def encode_live(live: Live) -> bytes:
 
 def decode_live(payload: bytes) -> Live:
     """Decode where a car is; raise MessageError for anything else."""
-    if len(payload) > MAX_SMALL:
-        raise MessageError("payload too large")
-    try:
-        return _lives.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise MessageError("payload is not a live message") from e
+    return _decoded(_lives, payload, MAX_SMALL, "payload is not a live message")
 
 
 def encode_ack(ack: Ack) -> bytes:
@@ -290,9 +282,13 @@ def encode_ack(ack: Ack) -> bytes:
 
 def decode_ack(payload: bytes) -> Ack:
     """Decode an acknowledgement; raise MessageError for anything else."""
-    if len(payload) > MAX_ACK:
+    return _decoded(_acks, payload, MAX_ACK, "payload is not an acknowledgement")
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], payload: bytes, most: int, reason: str) -> T:
+    if len(payload) > most:
         raise MessageError("payload too large")
     try:
-        return _acks.decode(payload)
+        return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise MessageError("payload is not an acknowledgement") from e
+        raise MessageError(reason) from e
