@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import can
@@ -22,7 +23,7 @@ from drivers.can.wire import CanSettings, make_wire
 from drivers.canbus import OBD_ANSWERS, CanBus
 from drivers.decode.dbc import load_dbc
 from drivers.decode.profile import load_profile
-from tests.can_peers import Datagrams, can_frame
+from tests.can_peers import Adapter, Datagrams, can_frame
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config"
@@ -241,6 +242,35 @@ def test_a_python_can_bus_filters_and_sends_when_allowed(virtual):
     with pytest.raises(ConfigError, match="sending is not allowed"):
         silent.send(request(Service.CURRENT, b"\x0c"))
     silent.close()
+
+
+def test_closing_from_another_thread_ends_a_read_with_nothing_worse_than_a_driver_error(virtual):
+    datagrams, adapter = Datagrams(), Adapter()
+    wires = [
+        SocketCan(CanSettings(), lambda *_: datagrams.inner.dup()),
+        make_wire(CanSettings("slcan", adapter.path, bit_rate=500_000)),
+        make_wire(CanSettings("virtual", virtual[0])),
+    ]
+    for wire in wires:
+        wire.open([])
+        ended, reading = [], threading.Event()
+
+        def read(wire=wire, ended=ended, reading=reading) -> None:
+            try:
+                while True:
+                    wire.read(0.05)
+                    reading.set()
+            except DriverError as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert reading.wait(5)
+        wire.close()
+        thread.join(5)
+        assert len(ended) == 1, wire.name
+    datagrams.close()
+    adapter.close()
 
 
 @pytest.mark.parametrize("interface", ["nosuchthing", "serial", "usb2can", "pcan", "kvaser"])

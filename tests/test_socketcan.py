@@ -1,5 +1,7 @@
 """SocketCAN's receive path on loopback datagrams: the same bytes, stamps and drop counts as a CAN socket gives."""
 
+import errno
+import re
 import socket
 import struct
 
@@ -151,6 +153,24 @@ def test_closing_ends_a_wait_and_reading_a_closed_wire_is_an_error(wire):
 def test_a_missing_interface_is_one_sentence():
     wire = SocketCan(CanSettings(channel="nocan7"))
     with pytest.raises(DriverError, match=r"socketcan:nocan7: cannot open: .*(unplugged|modprobe)"):
+        wire.open([])
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENETDOWN, "the interface is down; bring it up with `ip link set can7 up`"),
+        (errno.ENODEV, "is the adapter unplugged"),
+        (errno.ENOBUFS, "nobody on the bus acknowledges"),
+    ],
+)
+def test_what_the_kernel_refuses_is_told_with_what_to_do(number, words):
+    class Refusing(socket.socket):
+        def __init__(self, *_):
+            raise OSError(number, "x")
+
+    wire = SocketCan(CanSettings(channel="can7"), Refusing)
+    with pytest.raises(DriverError, match=re.escape(words)):
         wire.open([])
 
 

@@ -67,17 +67,18 @@ class PythonCan:
 
     def read(self, timeout_s: float) -> Frames:
         """Return what has come since the last call: at once after a busy window, else when something comes."""
-        if self._bus is None:
+        bus = self._bus  # `close` may come from another thread
+        if bus is None:
             raise DriverError(f"{self.name}: is not open")
         missing_s = self._window_s - (monotonic_ns() - self._drained_ns) / NS_PER_S
         if missing_s > 0 and self._pause.wait(min(missing_s, timeout_s)):
             return no_frames()
-        n = self._drain(0, 0.0)
+        n = self._drain(bus, 0, 0.0)
         rest_s = timeout_s - max(missing_s, 0.0)
         if n == 0 and rest_s > 0:
-            n = self._drain(0, rest_s)
+            n = self._drain(bus, 0, rest_s)
             if n and not self._pause.wait(min(self._window_s, rest_s)):
-                n = self._drain(n, 0.0)
+                n = self._drain(bus, n, 0.0)
         self._stamps.settle(self._frames.t[:n])
         self._drained_ns = monotonic_ns()
         return views(self._frames, n)
@@ -116,13 +117,13 @@ class PythonCan:
             "clock_steps": self._stamps.clock_steps,
         }
 
-    def _drain(self, n: int, timeout_s: float) -> int:
+    def _drain(self, bus: Any, n: int, timeout_s: float) -> int:
         """Put messages behind the first `n` frames until none waits; wait `timeout_s` for the first."""
         import can
 
         f = self._frames
         try:
-            while n < ROOM and (message := self._bus.recv(timeout_s)) is not None:
+            while n < ROOM and (message := bus.recv(timeout_s)) is not None:
                 timeout_s = 0.0
                 n += self._put(f, n, message)
         except (can.CanError, OSError, ValueError, LookupError, UnicodeError) as error:
