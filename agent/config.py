@@ -64,7 +64,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return build(hint, value, where)
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        return _value(next(a for a in typing.get_args(hint) if a is not types.NoneType), value, where)
+        kinds = [a for a in typing.get_args(hint) if a is not types.NoneType]
+        return _value(type(value) if type(value) in kinds else kinds[0], value, where)
     if origin is typing.Literal:
         if value not in typing.get_args(hint):
             allowed = ", ".join(map(str, typing.get_args(hint)))

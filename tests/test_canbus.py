@@ -143,6 +143,14 @@ def test_two_buses_are_two_drivers_with_names_that_profiles_match():
     assert CanBus(CanSettings("slcan", "/dev/ttyACM0", bus="radar"), CONFIG).name == "canbus:radar"
 
 
+def test_options_for_python_can_keep_their_types():
+    table = {"interface": "gs_usb", "options": {"fd": True, "index": 0, "rate": 0.5, "app": "x"}}
+    made = build(CanSettings, table, "agent.toml: can")
+    assert [type(v) for v in made.options.values()] == [bool, int, float, str]
+    with pytest.raises(ConfigError, match=r"options\.index"):
+        build(CanSettings, {"options": {"index": [0]}}, "agent.toml: can")
+
+
 def test_settings_refuse_what_cannot_be():
     with pytest.raises(ConfigError, match="window_s = 3 is not within"):
         build(CanSettings, {"window_s": 3.0}, "agent.toml: can")
