@@ -8,7 +8,10 @@ FactState = Literal["ok", "degraded", "lost"]
 
 
 class Facts:
-    """The standing facts of one device, at most one per source; `t_ns` of each is when it last changed its state."""
+    """The standing facts of one device, at most one per source; `t_ns` of each is when it last changed its state.
+
+    A source is the driver's name, or that and ":" and a part, as in "imu:lis3dh:clipping".
+    """
 
     def __init__(self) -> None:
         self._standing: dict[str, Health] = {}

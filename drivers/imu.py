@@ -19,7 +19,8 @@ from agent.clock import NS_PER_S, monotonic_ns, wait
 from agent.errors import DriverError
 from agent.records import Health
 from drivers.facts import Facts
-from drivers.iio.device import AXES, QUANTITIES, TEMPERATURE, TIMESTAMP, IioDevice
+from drivers.iio.axes import Axes
+from drivers.iio.device import TEMPERATURE, TIMESTAMP, IioDevice
 from drivers.iio.scan import Integers, ScanLayout
 
 CLIPPED: Final = number("Imu.Clipped")
@@ -28,7 +29,8 @@ MOST_BYTES: Final = 1 << 16
 TEMPERATURE_NS: Final = 10 * NS_PER_S
 EARLY_NS: Final = NS_PER_S // 20  # a kernel time may lie in our future by no more: another clock otherwise
 OLDEST_NS: Final = 10 * NS_PER_S  # nor in our past: what the buffer held before we opened it
-GAP: Final = 1.5  # periods between two samples from which some are missing
+GAP: Final = 1.5  # periods between two samples from which some are missing, unless
+SHORT: Final = 0.75  # the next gap has fewer
 STUCK_NS: Final = 10 * NS_PER_S  # a live sensor has noise in its last bit
 CALM_NS: Final = 10 * NS_PER_S
 DISTRUST: Final = 3  # batches in a row without one usable time
@@ -68,6 +70,7 @@ class Imu:
         self._counts = dict.fromkeys(("samples", "lost", "clipped", "bad_times", "out_of_range"), 0)
         self._last_ns = 0
         self._previous_ns: int | None = None  # kernel time of the last scan of this opening
+        self._open_gap = np.empty(0)
         self._previous_raw: Integers | None = None
         self._opened_ns = self._came_ns = self._changed_ns = self._due_ns = self._temperature_due_ns = 0
         self._clipped_ns: int | None = None
@@ -75,19 +78,17 @@ class Imu:
         self._stamped = False
         self._distrust = 0
         self._at_rails = 0
-        self._channels: npt.NDArray[np.uint16] = np.empty(0, np.uint16)
+        self._axes = Axes([], None)
 
     def open(self) -> None:
         """Set the device up and start its buffer."""
         self.close()
         self._closing.clear()
         device = IioDevice(self.name, self._sysfs, self._wanted)
-        self._channels = np.array(
-            [number(f"{QUANTITIES[t.quantity][0]}.{a.upper()}") for t in device.triads for a in AXES]
-        )
         now_ns = monotonic_ns()
         self._opened_ns = self._came_ns = self._changed_ns = self._due_ns = self._temperature_due_ns = now_ns
         self._rest, self._previous_ns, self._previous_raw, self._distrust = b"", None, None, 0
+        self._open_gap = np.empty(0)
         node = self._dev / device.folder.name
         if device.has_buffer and node.exists():
             self._layout, self.rate_hz, self._stamped = device.start_buffer(
@@ -100,6 +101,7 @@ class Imu:
                 raise DriverError(f"{self.name}: open {node}: {error.strerror}; may this user read it?") from None
             self._device = device
             device.enable_buffer()
+        self._axes = Axes(device.triads, self._layout)
         self._device = device
         how = f"in batches at {self.rate_hz:g} Hz" if self._fd is not None else "one by one: it has no buffer"
         self._facts.say(now_ns, self.name, "ok", f"{device.folder.name} gives samples {how}")
@@ -119,6 +121,8 @@ class Imu:
         if whole:
             self._came_ns = now_ns
             return self._batch(device, self._layout.decode(memoryview(data)[:whole]), now_ns)
+        if not device.folder.exists():  # the kernel does not wake who waits for a device that is gone
+            raise DriverError(f"{self.name}: {device.folder}: the device disappeared")
         if now_ns - self._came_ns > self._silent_ns:
             raise DriverError(
                 f"{self.name}: no sample for {self._silent_ns / NS_PER_S:g} s; is the sensor's bus or trigger dead?"
@@ -164,16 +168,16 @@ class Imu:
         return self._rest + received
 
     def _batch(self, device: IioDevice, raw: dict[str, Integers], now_ns: int) -> Block:
-        axes = np.column_stack([raw[name] for triad in device.triads for name in triad.names])
+        axes = np.array([raw[name] for name in self._axes.names]).T
         self._counts["samples"] += len(axes)
         t, kept = self._times(raw.get(TIMESTAMP), len(axes), now_ns)
-        axes, t = axes[kept], t[kept]
+        if not kept.all():
+            axes, t = axes[kept], t[kept]
         if not len(t):
             return empty_block()
         self._last_ns = int(t[-1])
-        values = np.hstack([triad.values(axes[:, 3 * n : 3 * n + 3]) for n, triad in enumerate(device.triads)])
         self._notice_stuck(axes, now_ns)
-        blocks = [self._block(t, values), self._clipping(axes, t, now_ns)]
+        blocks = [self._block(t, self._axes.values(axes)), self._clipping(axes, t, now_ns)]
         if now_ns >= self._temperature_due_ns:
             scanned = raw.get(TEMPERATURE)
             blocks.append(self._temperature(device, now_ns, None if scanned is None else float(scanned[-1])))
@@ -199,22 +203,29 @@ class Imu:
         return np.maximum(now_ns - back_ns.astype(np.int64), self._last_ns), np.ones(n, np.bool_)
 
     def _estimate_lost(self, t: Integers) -> None:
-        gaps = np.diff(t, prepend=t[0] if self._previous_ns is None else self._previous_ns)
+        """Count the periods that are missing in wide gaps; a gap that the next one makes up for was a late sample."""
+        gaps = np.diff(t, prepend=t[0] if self._previous_ns is None else self._previous_ns).astype(np.float64)
         self._previous_ns = int(t[-1])
-        steady = gaps[(gaps > 0) & (gaps < GAP * self._period_ns)]
+        period_ns = self._period_ns
+        steady = gaps[(gaps > 0) & (gaps < GAP * period_ns)]
         if len(steady):
-            self._period_ns += 0.1 * (float(np.median(steady)) - self._period_ns)
-        wide = gaps[gaps > GAP * self._period_ns]
+            self._period_ns += 0.1 * (float(np.median(steady)) - period_ns)
+        gaps = np.concatenate((self._open_gap, gaps))
+        last_is_wide = gaps[-1] > GAP * period_ns
+        self._open_gap = gaps[-1:] if last_is_wide else gaps[:0]  # judged with the next sample
+        wide = np.flatnonzero(gaps[:-1] > GAP * period_ns)
         if len(wide):
-            self._counts["lost"] += int(np.sum(np.rint(wide / self._period_ns) - 1))
+            after = gaps[wide + 1]
+            made_up = np.where(after < SHORT * period_ns, period_ns - after, 0.0)
+            self._counts["lost"] += int(np.maximum(np.rint((gaps[wide] - made_up) / period_ns) - 1, 0).sum())
 
     def _clipping(self, axes: Integers, t: Integers, now_ns: int) -> Block:
         """Say how many axes are at their rails, when that changes."""
-        assert self._layout is not None
-        assert self._device is not None
-        rails = {e.name: e.rails for e in self._layout.elements}
-        low, high = np.array([rails[name] for triad in self._device.triads for name in triad.names]).T
-        at_rails = ((axes <= low) | (axes >= high)).sum(axis=1)
+        low, high = self._axes.rails
+        railed = (axes <= low) | (axes >= high)
+        if not self._at_rails and self._clipped_ns is None and not railed.any():
+            return empty_block()
+        at_rails = railed.sum(axis=1)
         clipped = int((at_rails > 0).sum())
         source = f"{self.name}:clipping"
         if clipped:
@@ -231,8 +242,8 @@ class Imu:
         return block
 
     def _notice_stuck(self, axes: Integers, now_ns: int) -> None:
-        before = axes[:1] if self._previous_raw is None else self._previous_raw
-        if self._previous_raw is None or (np.vstack((before, axes)) != axes[-1]).any():
+        before = self._previous_raw
+        if before is None or (axes[0] != before).any() or (axes[1:] != axes[0]).any():
             self._changed_ns = now_ns
             self._facts.say(now_ns, self.name, "ok", "samples vary again")
         elif now_ns - self._changed_ns > STUCK_NS:
@@ -240,7 +251,7 @@ class Imu:
             self._facts.say(
                 now_ns, self.name, "degraded", f"the sensor has said the same for {seconds:g} s: it is stuck"
             )
-        self._previous_raw = axes[-1:]
+        self._previous_raw = axes[-1]
 
     def _poll(self, device: IioDevice, timeout_s: float) -> Block:
         now_ns = monotonic_ns()
@@ -248,14 +259,13 @@ class Imu:
         if missing_s > 0 and (wait(self._closing, min(timeout_s, missing_s)) or timeout_s < missing_s):
             return empty_block()
         before_ns = monotonic_ns()
-        raws = [device.read_raw(triad) for triad in device.triads]
+        raw = np.hstack([device.read_raw(triad) for triad in device.triads])
         after_ns = monotonic_ns()
         t_ns = self._last_ns = max(self._last_ns, (before_ns + after_ns) // 2)
         self._due_ns = max(self._due_ns + self._poll_ns, after_ns)
         self._counts["samples"] += 1
-        self._notice_stuck(np.hstack(raws), after_ns)
-        values = np.hstack([triad.values(raw) for triad, raw in zip(device.triads, raws, strict=True)])
-        blocks = [self._block(np.array([t_ns]), values)]
+        self._notice_stuck(raw, after_ns)
+        blocks = [self._block(np.array([t_ns]), self._axes.values(raw))]
         if after_ns >= self._temperature_due_ns:
             blocks.append(self._temperature(device, after_ns, None))
         return join_blocks(blocks)
@@ -271,11 +281,9 @@ class Imu:
     def _block(self, t: Integers, values: npt.NDArray[np.float64]) -> Block:
         """Lay values[n, axes] out as a block; drop and count what no sensor can say."""
         block = np.empty(values.shape, BLOCK)
-        block["t"], block["channel"], block["value"] = t[:, None], self._channels, values
+        block["t"], block["channel"], block["value"] = t[:, None], self._axes.channels, values
         flat = block.ravel()
-        low = np.array([BY_NUMBER[int(c)].low for c in self._channels])
-        high = np.array([BY_NUMBER[int(c)].high for c in self._channels])
-        possible = ((values >= low) & (values <= high)).ravel()
+        possible = ((values >= self._axes.low) & (values <= self._axes.high)).ravel()
         if possible.all():
             return flat
         self._counts["out_of_range"] += int(len(flat) - possible.sum())

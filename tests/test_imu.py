@@ -180,6 +180,29 @@ def test_missing_samples_are_estimated_from_the_kernels_times(device: FakeIio) -
     imu.close()
 
 
+def test_a_late_sample_is_not_a_lost_one(device: FakeIio) -> None:
+    imu = imu_of(device)
+    imu.open()
+    t = times(40)
+    t[[7, 19]] += 8_000_000  # one in a batch, one at its end
+    give(device, t[:20])
+    next_batch(imu)
+    give(device, t[20:])
+    next_batch(imu)
+    assert imu.counts["lost"] == 0
+    imu.close()
+
+
+def test_a_device_that_goes_without_waking_its_reader_is_noticed(device: FakeIio) -> None:
+    imu = imu_of(device)
+    imu.open()
+    with (device.dev / "iio:device0").open("wb", buffering=0):
+        (device.sysfs / "iio:device0").rename(device.sysfs / "gone")
+        with pytest.raises(DriverError, match="disappeared"):
+            imu.read(0.01)
+    imu.close()
+
+
 def test_impossible_times_are_dropped_and_never_go_back(device: FakeIio) -> None:
     imu = imu_of(device)
     imu.open()

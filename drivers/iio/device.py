@@ -27,7 +27,7 @@ MILLI: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Triad:
-    """Three axes of one quantity: value = factor × mount × ((raw + offset) × scale), in the channel's unit."""
+    """Three axes of one quantity: factor × mount × ((raw + offset) × scale) is in the channel's unit."""
 
     quantity: str
     scale: npt.NDArray[np.float64]  # [3]
@@ -39,11 +39,6 @@ class Triad:
     def names(self) -> list[str]:
         """The attribute stem of each axis."""
         return [f"in_{self.quantity}_{axis}" for axis in AXES]
-
-    def values(self, raw: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Turn raw[n, 3] into values[n, 3]."""
-        scaled: npt.NDArray[np.float64] = ((raw + self.offset) * self.scale) @ self.mount.T * self.factor
-        return scaled
 
 
 class IioDevice:

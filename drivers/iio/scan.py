@@ -88,6 +88,9 @@ class ScanLayout:
 
 
 def _integers(stored: npt.NDArray[np.unsignedinteger], element: Element) -> Integers:
+    if element.bits == element.storage_bits:
+        exact = stored.view(stored.dtype.str.replace("u", "i")) if element.signed else stored
+        return exact.astype(np.int64)
     raw = stored.astype(np.uint64) >> np.uint64(element.shift)
     raw &= np.uint64((1 << element.bits) - 1)
     if element.signed:
