@@ -14,6 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Python's venv module is missing: sudo apt install python3-venv"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[receiver,formats,device,dev]'
+	$(BIN)/roadwitness warm
 	@touch $@
 
 run: $(STAMP)
