@@ -119,6 +119,8 @@ class Car:
             if self.protocol in "6789":
                 return bytes((service | 0x40, len(codes))) + raw
             return bytes((service | 0x40,)) + raw.ljust(6, b"\0")
+        if service == 0x09 and rest == b"\x00" and first and self.protocol in "6789":
+            return b"\x49\x00\x40\x00\x00\x00" if self.vin else b""
         if service == 0x09 and rest == b"\x02" and first and self.vin:
             return b"\x49\x02\x01" + self.vin.encode("ascii")
         return b""
