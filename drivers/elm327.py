@@ -6,8 +6,6 @@ need be. Nothing here can write to a vehicle (drivers/elm/command.py).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeVar
 
 from agent.blocks import Block, empty_block, make_block
@@ -19,22 +17,13 @@ from drivers.elm.dialogue import Adapter, Dialogue, Script, Timing
 from drivers.elm.line import Line, SerialLine
 from drivers.elm.reply import Reply
 from drivers.elm.session import Session
+from drivers.elm.settings import Elm327Settings
 from drivers.elm.talk import Talker
 from drivers.elm.vehicle import Vehicle
 
 T = TypeVar("T")
 
 QUESTION_S: Final = 60.0  # a whole freeze frame on a K-line
-
-
-@dataclass(frozen=True, slots=True)
-class Elm327Settings:
-    """Where the adapter is and how it is used."""
-
-    port: str = "/dev/ttyUSB0"  # a device, or socket://address:port of a Wi-Fi adapter
-    baud: int = 0  # 0: find it
-    speed_hz: float = 5.0  # how often speed is asked for, where the adapter can
-    cache: Path | None = None  # file in which the PIDs of each car are remembered
 
 
 class Elm327:
