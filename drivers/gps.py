@@ -24,6 +24,7 @@ PORT: Final = 2947  # IANA: gpsd
 LONGEST_LINE: Final = 65_536  # gpsd's own limit for a response is 10,240 bytes
 PROTOCOL: Final = 3  # gpsd 2.90 (2009) and later
 OPEN_S: Final = 3.0
+HELD_NS: Final = 4 * NS_PER_S // 10  # the daemon waits 0.5 s for a feed (`hold_s`): what is stamped earlier is dropped
 _CHANNELS: Final[dict[str, Channel]] = {
     name: BY_NAME[f"Gnss.{name}"]
     for name in (
@@ -205,8 +206,8 @@ class Gps:
     def _fix(self, message: dict[str, Any], now_ns: int) -> None:
         self._counts["reports"] += 1
         fix = fix_of(message)
-        t_ns, accuracy_s = self._timing.stamp(fix.utc_ns if fix.fix_type != NO_FIX else None, now_ns)
-        t_ns = self._last_ns = max(t_ns, self._last_ns)
+        true_ns, accuracy_s = self._timing.stamp(fix.utc_ns if fix.fix_type != NO_FIX else None, now_ns)
+        t_ns = self._last_ns = max(true_ns, self._last_ns, now_ns - HELD_NS)
         self._judge.fix(t_ns, now_ns, fix)
         self._put(t_ns, "FixType", float(fix.fix_type))
         self._put(t_ns, "Satellites", self._satellites)
@@ -215,7 +216,7 @@ class Gps:
             return
         utc_ns = self._judge.usable_utc(now_ns, fix)
         if utc_ns is not None:
-            self._put(t_ns, "Time", utc_ns / NS_PER_S)
+            self._put(t_ns, "Time", (utc_ns + t_ns - true_ns) / NS_PER_S)
             self._put(t_ns, "TimeAccuracy", accuracy_s)
         if fix.fix_type == TIME_ONLY:
             return

@@ -19,7 +19,7 @@ from drivers.facts import Facts
 from drivers.gnss.judge import Judge
 from drivers.gnss.messages import Pulse, Sky, fix_of, parse, pulse_of, sky_of, utc_ns_of
 from drivers.gnss.timing import Timing
-from drivers.gps import LONGEST_LINE, Gps
+from drivers.gps import HELD_NS, LONGEST_LINE, Gps
 from sim.gpsd import FakeGpsd, Report
 
 UTC = 1_795_000_000 * NS_PER_S  # in November 2026
@@ -129,6 +129,15 @@ def test_time_is_as_good_as_what_gpsd_tells(
     assert boot.offset_ns is not None
     late_ns = UTC - start_ns - boot.offset_ns
     assert -1_500_000 <= late_ns <= wrong_s * NS_PER_S  # never early, but for the milliseconds of gpsd's time
+
+
+def test_a_very_late_fix_is_stamped_no_earlier_than_the_daemon_waits(gpsd: FakeGpsd, gps: Gps) -> None:
+    sent = report(age_s=0.7)
+    gpsd.report(sent)
+    block = next_fix(gps)
+    t_ns = int(block["t"][0])
+    assert sent.t_ns + 0.3 * NS_PER_S <= t_ns <= monotonic_ns() - HELD_NS
+    assert round(values(block)["Time"] * NS_PER_S) - t_ns == pytest.approx(UTC - sent.t_ns, abs=2_000_000)
 
 
 def test_a_rolled_over_week_is_passed_on_for_repair_and_said(gpsd: FakeGpsd, gps: Gps) -> None:
