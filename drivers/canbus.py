@@ -71,9 +71,8 @@ class CanBus:
         rate = f" at {self._wire.bit_rate} bit/s" if self._wire.bit_rate else ""
         self._facts.say(now_ns, self.name, "ok", f"{self._wire.name} is open{rate}")
         notes = "; ".join(self._wire.notes)
-        self._facts.say(
-            now_ns, f"{self.name}:mode", "degraded" if notes else "ok", notes or "listening only or as told"
-        )
+        mode = "requests may be sent" if self.settings.transmit else "listens only"
+        self._facts.say(now_ns, f"{self.name}:mode", "degraded" if notes else "ok", notes or mode)
 
     def read(self, timeout_s: float) -> Block:
         """Return the samples that have come, at the latest after `timeout_s`."""
