@@ -64,7 +64,9 @@ def _python_obd(port: str, fake: FakeElm, fast: bool) -> tuple[float, float, flo
     return requests / SECONDS, samples / SECONDS, len(times) / SECONDS, gap
 
 
-def _run(name: str, units: tuple[Any, ...], work: Callable[[str, FakeElm], tuple[float, float, float, float]]) -> float:
+def _run(
+    name: str, units: tuple[Any, ...], work: Callable[[str, FakeElm], tuple[float, float, float, float]]
+) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         fake = FakeElm(Car(units=units), REAL)
         pty = PtyElm(fake, Path(folder) / "elm")
@@ -75,7 +77,7 @@ def _run(name: str, units: tuple[Any, ...], work: Callable[[str, FakeElm], tuple
         finally:
             pty.stop()
     print(f"{name:44}{requests:10.1f}{samples:10.1f}{speed:10.2f}{gap:10.2f}{cpu:8.1f}")
-    return samples
+    return samples, speed
 
 
 def main() -> None:
@@ -87,7 +89,10 @@ def main() -> None:
         _run(f"{label}: this driver, 5 Hz as configured", units, lambda p, f: _ours(p, f, 5.0))
         slow = _run(f"{label}: python-OBD, fast=False", units, lambda p, f: _python_obd(p, f, False))
         fast = _run(f"{label}: python-OBD, fast=True", units, lambda p, f: _python_obd(p, f, True))
-        print(f"{'':4}samples a second: {most / fast:.1f} × fast=True, {most / slow:.1f} × fast=False")
+        print(
+            f"{'':4}× fast=True: samples {most[0] / fast[0]:.1f}, speed {most[1] / fast[1]:.1f}; "
+            f"× fast=False: samples {most[0] / slow[0]:.1f}, speed {most[1] / slow[1]:.1f}"
+        )
     carried = 10 * (len("010D0C1\r") + len("7E806410D320C1AF8\r\r>")) / REAL.baud
     ideal = 1 / (REAL.command_s + REAL.unit_s + carried)
     print(f"limit of this fake: {ideal:.1f} requests/s (unit and line alone), {2 * ideal:.0f} samples/s of two each")
