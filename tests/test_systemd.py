@@ -1,0 +1,159 @@
+"""The units, users, folders and network files in systemd/: they parse, name what exists, and keep services small."""
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from agent.cli import COMMANDS
+from agent.config import config_dir
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "systemd"
+AGENT, RECEIVER = FOLDER / "roadwitness-agent.service", FOLDER / "roadwitness-receiver.service"
+UNITS = (AGENT, RECEIVER)
+ANALYZE = shutil.which("systemd-analyze")
+SYSUSERS = shutil.which("systemd-sysusers")
+needs_analyze = pytest.mark.skipif(ANALYZE is None, reason="Debian package systemd (systemd-analyze) is absent")
+
+
+class _Repeated(dict):
+    """Join values of a key that stands several times, as systemd does."""
+
+    def __setitem__(self, key, value):
+        if key in self and isinstance(value, list):
+            self[key].extend(value)
+        else:
+            super().__setitem__(key, value)
+
+
+def parsed(path):
+    parser = configparser.RawConfigParser(strict=False, dict_type=_Repeated, delimiters=("=",), comment_prefixes=("#",))
+    parser.optionxform = str
+    parser.read_string(path.read_text())
+    return {name: {k: str(v).split("\n") for k, v in parser.items(name)} for name in parser.sections()}
+
+
+@pytest.mark.parametrize("path", [*UNITS, *(FOLDER / "network").iterdir()], ids=lambda p: p.name)
+def test_each_file_parses_and_each_line_has_its_reason(path):
+    assert parsed(path)
+    lines = path.read_text().splitlines()
+    bare = [
+        line
+        for above, line in pairwise(lines)
+        if "=" in line and not line.startswith("#") and not above.startswith("#")
+    ]
+    assert set(bare) <= {
+        "Description=Roadwitness: sees how this car is driven and proves what happened",
+        "Description=Roadwitness receiver: verifies, keeps and shows what cars report",
+        "Name=can0",
+        "WantedBy=multi-user.target",
+        "After=network-online.target postgresql.service mosquitto.service",
+    }
+
+
+@needs_analyze
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
+def test_systemd_finds_nothing_to_complain_about(path, tmp_path):
+    unit = tmp_path / path.name
+    unit.write_text(path.read_text().replace("/opt/roadwitness/bin/roadwitness", sys.executable))
+    done = subprocess.run([ANALYZE, "verify", "--man=no", unit], capture_output=True, text=True, timeout=60)
+    complaints = [line for line in done.stderr.splitlines() if path.stem in line]
+    assert complaints == []
+    assert done.returncode == 0, done.stderr
+
+
+@needs_analyze
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
+def test_the_services_are_exposed_no_more_than_2_0(path):
+    command = [ANALYZE, "security", "--offline=true", "--no-pager", "--threshold=20", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout.splitlines()[-1:] or done.stderr
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
+def test_what_a_unit_starts_is_in_the_package(path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    program, command, *options = parsed(path)["Service"]["ExecStart"][0].split()
+    assert program == "/opt/roadwitness/bin/roadwitness"  # the venv's, where pip puts [project.scripts]
+    assert "roadwitness" in project["project"]["scripts"]
+    assert command in COMMANDS
+    shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    assert shared["systemd"] == "share/roadwitness/systemd"
+    for option in options:
+        if option.startswith("/etc/roadwitness/"):
+            assert (config_dir() / Path(option).name).is_file()
+
+
+def test_users_homes_and_groups_are_those_of_the_units():
+    rows = [line.split() for line in (FOLDER / "sysusers.d" / "roadwitness.conf").read_text().splitlines()]
+    users = {row[1]: row[-1] for row in rows if row and row[0] == "u"}
+    members = {row[2] for row in rows if row and row[0] == "m"}
+    for path in UNITS:
+        service = parsed(path)["Service"]
+        assert users[service["User"][0]] == f"/var/lib/{service['StateDirectory'][0]}"
+        assert service["Group"] == service["User"]
+    assert members == {"dialout", "gpio"}
+    rules = (FOLDER / "71-roadwitness-sensors.rules").read_text()
+    assert set(re.findall(r'GROUP="(\w+)"', rules)) == {"roadwitness", "gpio"}
+
+
+@pytest.mark.skipif(SYSUSERS is None, reason="Debian package systemd (systemd-sysusers) is absent")
+def test_the_users_are_made(tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "group").write_text("dialout:x:20:\n")
+    (tmp_path / "etc" / "passwd").write_text("")
+    command = [SYSUSERS, f"--root={tmp_path}", FOLDER / "sysusers.d" / "roadwitness.conf"]
+    inside = tmp_path / "usr" / "lib" / "sysusers.d"
+    inside.mkdir(parents=True)
+    shutil.copy(FOLDER / "sysusers.d" / "roadwitness.conf", inside)
+    done = subprocess.run([*command[:2], "roadwitness.conf"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    made = (tmp_path / "etc" / "passwd").read_text()
+    assert ":/var/lib/roadwitness:/usr/sbin/nologin" in made
+    assert "roadwitness-receiver:" in made
+    assert re.search(r"^dialout:.*:roadwitness$", (tmp_path / "etc" / "group").read_text(), re.MULTILINE)
+
+
+def test_the_agent_can_run_compiled_code_and_reach_its_devices():
+    service = parsed(AGENT)["Service"]
+    assert "MemoryDenyWriteExecute" not in service
+    assert service["Type"] == ["notify"]
+    assert int(service["WatchdogSec"][0]) > 3  # fed three times in each time-out by a spine that wakes at 10 Hz
+    assert {d.split()[0] for d in service["DeviceAllow"]} == {
+        "char-ttyUSB",
+        "char-ttyACM",
+        "char-rfcomm",
+        "char-iio",
+        "char-gpiochip",
+    }
+    families = set(service["RestrictAddressFamilies"][0].split())
+    used = set(re.findall(r"socket\.(AF_\w+)", "".join(p.read_text() for p in sources("agent", "drivers"))))
+    assert used - {"AF_UNSPEC"} <= families
+    assert "PrivateDevices" not in service
+
+
+def test_the_receiver_compiles_nothing_so_that_its_memory_can_be_locked():
+    assert parsed(RECEIVER)["Service"]["MemoryDenyWriteExecute"] == ["yes"]
+    code = (
+        "import importlib, pkgutil, sys, receiver\n"
+        "[importlib.import_module('receiver.' + m.name) for m in pkgutil.iter_modules(receiver.__path__)]\n"
+        "sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_the_bus_comes_up_listening_only():
+    can = parsed(FOLDER / "network" / "80-roadwitness-can0.network")["CAN"]
+    assert can["BitRate"] == ["500K"]
+    assert can["ListenOnly"] == ["yes"]
+
+
+def sources(*folders):
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
