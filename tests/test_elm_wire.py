@@ -105,6 +105,7 @@ def emulated(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        cwd=tmp_path,  # it writes a log where it stands
     )
     try:
         text = b""
