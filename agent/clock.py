@@ -1,5 +1,6 @@
 """The only file that reads a clock. Durations are monotonic nanoseconds; wall time is a fact about a boot."""
 
+import ctypes
 import threading
 import time
 from datetime import UTC, datetime
@@ -32,6 +33,33 @@ def wall_minus_monotonic_ns() -> int:
         if best_ns < 2_000:
             break
     return distance_ns
+
+
+class _Timex(ctypes.Structure):
+    """Linux's struct timex as far as it is read here; the kernel fills 208 bytes (adjtimex(2))."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror_us", ctypes.c_long),
+        ("esterror_us", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_long * 24),
+    )
+
+
+def kernel_error_ns() -> int | None:
+    """Return how far the wall clock may be off by the kernel's own account, None while nobody keeps it right."""
+    timex = _Timex()  # modes 0: only asked, nothing is set
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    except (OSError, AttributeError):
+        return None
+    unsynchronised = 0x40  # STA_UNSYNC; state 5 is TIME_ERROR
+    if state < 0 or state == 5 or timex.status & unsynchronised:
+        return None
+    return int(timex.maxerror_us) * 1000
 
 
 def wait(event: threading.Event, seconds: float) -> bool:

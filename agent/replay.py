@@ -11,7 +11,8 @@ from agent.boottime import BootTime
 from agent.clock import NS_PER_S, iso_utc
 from agent.config import config_dir
 from agent.errors import ConfigError
-from agent.records import Event, Mount, Record, Trip
+from agent.pipeline import Pipeline
+from agent.records import Event, Mount, Trip
 from agent.settings import AgentConfig, load_agent
 from agent.spine import Output, Spine
 from drivers.decode.decode import Decode
@@ -158,36 +159,27 @@ def _pump(
     """Drive the spine with everything that `source` gives; keep it in `store`, and tell where the car is."""
     boot_time = BootTime(recorded=True)
     spine = Spine(settings.fusion, settings.detection, settings.trips, boot_time=boot_time)
+    pipeline = Pipeline(spine, store, sending)
     found = Replayed({}, None, [], [], boot_time, {})
     start_utc_ns = source.recording.start_utc_ns
     if start_utc_ns is not None:
         clock = boot_time.restore(0, start_utc_ns)
         spine.clock_known(clock)
-        _keep(store, [(0, clock)])
+        if store is not None:
+            store.append([(0, clock)])
     while (block := source.read(READ_TIMEOUT_S)) is not None:
-        output = spine.step(block)
-        _take(found, output, store)
-        if store is not None and len(block):
-            store.append_block(block)
-        if sending is not None:
-            sending.tell(output)
+        _take(found, pipeline.step(block))
         if progress is not None:
             summary = source.recording
             progress(summary.frames + summary.samples)
-    _take(found, spine.finish(), store)
+    _take(found, pipeline.finish())
     found.mount, found.counts = spine.mount, spine.counts
     return found
 
 
-def _take(found: Replayed, output: Output, store: "Store | None") -> None:
+def _take(found: Replayed, output: Output) -> None:
     found.trips += output.trips
     found.events += output.events
-    _keep(store, output.records)
-
-
-def _keep(store: "Store | None", records: list[tuple[int, Record]]) -> None:
-    if store is not None and records:
-        store.append(records)
 
 
 def _described(decode: Decode, source: Replay) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Sync beside whatever fills the store: it sends what is there and tells where the car is."""
 
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +10,7 @@ from agent.clock import NS_PER_S, monotonic_ns, wait
 from agent.link import BrokerSettings
 from agent.messages import Live
 from agent.mqtt import MqttUplink
+from agent.records import Health
 from agent.spine import Output
 from agent.state import State
 from agent.store import Store
@@ -19,14 +21,26 @@ LIVE_S: Final = 1.0  # of wall time between two places that are told
 
 
 class Sending:
-    """Sync beside a replay, as on a device: it sends what the store holds and says where the car is."""
+    """Sync in a thread: it sends what the store holds and says where the car is.
 
-    def __init__(self, store: Store, broker: BrokerSettings, settings: SyncSettings, boot: str) -> None:
+    `on_health` takes what a person should know of the uplink; `on_bug` what ended the thread, if a bug did.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        broker: BrokerSettings,
+        settings: SyncSettings,
+        boot: str,
+        *,
+        on_health: Callable[[Health], None] | None = None,
+        on_bug: Callable[[BaseException], None] | None = None,
+    ) -> None:
         self._store = store
         self._boot = boot
         self._told_ns = 0
         uplink = MqttUplink(broker, store.device)
-        self._thread = SyncThread(Sync(store, uplink, settings, boot=boot), uplink)
+        self._thread = SyncThread(Sync(store, uplink, settings, boot=boot, on_health=on_health), uplink, on_bug)
         self._thread.start()
 
     def tell(self, output: Output) -> None:
@@ -39,6 +53,10 @@ class Sending:
             if live is not None:
                 self._told_ns = now_ns
                 self._thread.show(live)
+
+    def wake(self) -> None:
+        """Look at once for something to send."""
+        self._thread.wake()
 
     def finish(self, wait_s: float) -> dict[str, Any]:
         """Wait until the receiver holds everything or `wait_s` has passed; say how far it came."""

@@ -5,11 +5,30 @@ from pathlib import Path
 
 from agent.config import build, config_dir, read_toml
 from agent.detect.settings import DetectionSettings
+from agent.devices import DriverTables
+from agent.feed import FeedSettings
 from agent.fuse.settings import FusionSettings
+from agent.ladder import LadderSettings
 from agent.link import BrokerSettings
 from agent.store.database import StoreSettings
 from agent.trips import TripSettings
 from agent.uplink import SyncSettings
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSettings:
+    """How the daemon runs what is configured."""
+
+    queue_samples: int = 400_000  # that wait for the spine, 18 bytes each: ten seconds of two saturated buses
+    hold_s: float = 0.5  # a sample waits no longer for a feed that is silent; fixes come 0.05-0.3 s late
+    prune_s: float = 3600.0  # between two looks for what is old in the store
+    feed: FeedSettings = field(default_factory=FeedSettings)
+    crashes: LadderSettings = field(default_factory=LadderSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse a queue that cannot work."""
+        if self.queue_samples < 1000 or not 0 < self.hold_s <= 10 or self.prune_s <= 0:
+            raise ValueError("queue_samples must be 1000 or more, hold_s above 0 and at most 10, prune_s above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +41,8 @@ class AgentConfig:
     store: StoreSettings = field(default_factory=StoreSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
+    daemon: DaemonSettings = field(default_factory=DaemonSettings)
+    drivers: DriverTables = field(default_factory=DriverTables)
 
 
 def load_agent(path: Path | None = None) -> AgentConfig:

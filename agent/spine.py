@@ -16,7 +16,7 @@ from agent.detect.detector import Detector
 from agent.detect.settings import DetectionSettings
 from agent.fuse.fusion import Fusion
 from agent.fuse.settings import FusionSettings
-from agent.records import Clock, Event, Mount, Record, Track, Trip
+from agent.records import Clock, Event, Mount, Record, TimeQuality, Track, Trip
 from agent.state import State
 from agent.trips import Trips, TripSettings
 
@@ -62,9 +62,18 @@ class Spine:
         """What fusion rejected, by reason."""
         return {**self._fusion.counts, "week_rollovers": self.boot_time.rollovers, "clock_steps": self.boot_time.steps}
 
+    @property
+    def driving(self) -> bool:
+        """Say whether a trip is going on."""
+        return self._trips.current is not None
+
     def clock_known(self, clock: Clock) -> None:
         """Take a clock record that was learned outside (a recording's stamps, a saved offset)."""
-        self._trips.set_clock(clock.offset_ns, clock.quality)
+        self.time_known(clock.offset_ns, clock.quality)
+
+    def time_known(self, offset_ns: int, quality: TimeQuality) -> None:
+        """Take what UTC the boot's clock shows (utc_ns = t_ns + offset_ns)."""
+        self._trips.set_clock(offset_ns, quality)
 
     def step(self, block: Block) -> Output:
         """Take the next samples in time order."""

@@ -381,9 +381,10 @@ def _without_gaps(entries: list[Entry]) -> list[Entry]:
 class SyncThread(threading.Thread):
     """Runs a `Sync` until stopped; `wake` says that there is something new to send."""
 
-    def __init__(self, sync: Sync, uplink: Uplink) -> None:
+    def __init__(self, sync: Sync, uplink: Uplink, on_bug: Callable[[BaseException], None] | None = None) -> None:
         super().__init__(name="sync", daemon=True)
         self._sync = sync
+        self._on_bug = on_bug
         self._woken = threading.Event()
         self._stopping = False
         uplink.on_happening(self.wake)
@@ -418,5 +419,9 @@ class SyncThread(threading.Thread):
                 due_ns = self._sync.step(now_ns)
                 if not self._stopping:
                     clock.wait(self._woken, max(0.0, (due_ns - now_ns) / NS_PER_S))
+        except BaseException as bug:
+            if self._on_bug is None:
+                raise
+            self._on_bug(bug)
         finally:
             self._sync.close()

@@ -17,6 +17,8 @@ from agent.errors import RoadwitnessError
 # command -> (module:typer app, one line for --help)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "replay": ("agent.cli.replay:app", "Turn recordings into trips and events, through the whole product."),
+    "agent": ("agent.cli.agent:app", "Run the daemon: read the devices of this car until it is stopped."),
+    "config": ("agent.cli.config:app", "Check the agent's configuration, or show it with all defaults."),
     "demo": ("sim.demo:app", "Show the product: virtual car, agent, broker, receiver and page on this machine."),
     "trips": ("agent.cli.store:trips_app", "List the trips in a store."),
     "events": ("agent.cli.store:events_app", "List the events in a store."),

@@ -96,6 +96,20 @@ class Store:
             self._boot = boot
             return boot.number
 
+    def last_boot(self) -> str | None:
+        """Return the id of the latest boot that was driven, not replayed; None before the first."""
+        rows = self._database.rows("SELECT id FROM boot WHERE NOT recorded ORDER BY number DESC LIMIT 1")
+        return rows[0][0] if rows else None
+
+    def span(self, boot: str) -> tuple[int, int] | None:
+        """Return the first and the last time of the samples stored of a boot; None where there are none."""
+        (found,) = self._database.rows(
+            "SELECT MIN(s.start_ns), MAX(s.end_ns) FROM (SELECT boot, start_ns, end_ns FROM block UNION ALL "
+            "SELECT boot, start_ns, end_ns FROM piece) s JOIN boot b ON b.number = s.boot WHERE b.id = ?",
+            (boot,),
+        )
+        return None if found[0] is None else (found[0], found[1])
+
     def append(self, records: Sequence[tuple[int, Record]]) -> list[Entry]:
         """Store (t_ns, record) pairs in their lanes, chained and signed: all or none, and durable on return."""
         return self._lanes.append(self._current(), records)

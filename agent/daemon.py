@@ -1,0 +1,350 @@
+"""The daemon: feeds, one spine, store and sync in one process that ends well or ends loudly.
+
+The main thread is the spine's. It wakes ten times a second, merges what the feeds brought, drives the spine, keeps
+what comes of it, and only then feeds the watchdog. A thread that dies of a bug ends the process with a traceback;
+systemd starts it again, and what was driven is recovered from the store (agent.recovery).
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent import clock, devices
+from agent.boottime import BootTime
+from agent.clock import NS_PER_S
+from agent.config import config_dir
+from agent.errors import ConfigError, RoadwitnessError, StoreError
+from agent.feed import Feed
+from agent.intake import Intake
+from agent.ladder import Ladder, Level
+from agent.patience import PatientStore
+from agent.pipeline import Pipeline
+from agent.records import Clock, Health, Record
+from agent.recovery import finish_boot, resumed
+from agent.sending import Sending
+from agent.settings import AgentConfig, load_agent
+from agent.spine import Spine
+from agent.store import Store
+from agent.timekeeping import Timekeeper
+from agent.watchdog import Watchdog
+from drivers import Driver
+from drivers.replay import Replay
+
+log = logging.getLogger(__name__)
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+TICK_S: Final = 0.1  # the spine's rows come at 10 Hz: waking more often would find nothing new
+SECOND_NS: Final = NS_PER_S
+STOP_S: Final = 2.0  # for the feeds to end; one that hangs is left behind
+MOST_HANGS: Final = 3  # of one device in a run; then only a new process helps
+RECOVERY_S: Final = 60.0  # asked of systemd for each chunk of recovery; one takes well under a second
+
+
+class DeviceHangsError(RuntimeError):
+    """A driver hung again and again; the process ends so that the kernel releases the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the daemon runs: its store, its configuration file, the boot, and the line to systemd."""
+
+    folder: Path
+    config: Path | None = None
+    boot: str = ""  # "" asks the kernel
+    watchdog: Watchdog = field(default_factory=Watchdog)
+
+
+class Daemon:
+    """Run what `settings` say until `stop`; `make` gives the drivers, by default those that are configured."""
+
+    def __init__(self, settings: AgentConfig, place: Place, make: list[Callable[[], Driver]] | None = None) -> None:
+        self._settings = settings
+        self._place = place
+        self._makers = devices.makers(settings.drivers, config_dir()) if make is None else make
+        if not self._makers:
+            raise ConfigError(devices.NONE)
+        self._recording = bool(settings.drivers.replay)
+        self._boot = place.boot or (uuid.uuid4().hex if self._recording else kernel_boot_id())
+        self._intake = Intake(settings.daemon.queue_samples, round(settings.daemon.hold_s * NS_PER_S))
+        self._feeds: list[Feed] = []
+        self._hangs: dict[str, int] = {}
+        self._stopping = threading.Event()
+        self._reloading = False
+        self._next_spine: AgentConfig | None = None
+        self._second_ns = self._prune_ns = 0
+
+    def stop(self) -> None:
+        """End as soon as what was taken in is safe; a signal handler may call it."""
+        self._stopping.set()
+        self._intake.woken.set()
+
+    def reload(self) -> None:
+        """Read the configuration again at the next tick; a signal handler may call it."""
+        self._reloading = True
+        self._intake.woken.set()
+
+    def run(self) -> None:
+        """Run until `stop` or the end of all recordings; raise what ended a thread, or RoadwitnessError."""
+        with Store.open(self._place.folder, self._settings.store) as store:
+            ladder = Ladder(self._place.folder, self._boot, self._settings.daemon.crashes)
+            level = ladder.begin(clock.monotonic_ns())
+            if level == "hold":
+                store.close()
+                self._hold(ladder)
+                return
+            try:
+                self._drive(store, ladder, level)
+            except RoadwitnessError as trouble:
+                ladder.crashed(clock.monotonic_ns(), str(trouble))
+                raise
+            except BaseException as bug:
+                ladder.crashed(clock.monotonic_ns(), f"{type(bug).__name__}: {bug}")
+                log.critical("the agent ends because of a bug", exc_info=bug)
+                raise
+            ladder.ended()
+
+    def _drive(self, store: Store, ladder: Ladder, level: Level) -> None:
+        """Take up the boot, run, and end it."""
+        spine, records = self._take_up(store)
+        keeper = PatientStore(store, clock.monotonic_ns)
+        keeper.append(records)
+        if store.moved_aside:
+            self._tell("store", "degraded", store.moved_aside)
+        sending = self._send(store, self._settings)
+        try:
+            timekeeper = Timekeeper(spine.boot_time, self._place.folder)
+            pipeline = Pipeline(spine, keeper, sending)
+            if level == "normal":
+                self._start_feeds()
+            else:
+                text = f"runs without its devices after repeated crashes; the last: {ladder.reason}"
+                log.error("%s", text)
+                self._tell("agent", "degraded", text)
+                self._place.watchdog.status(text)
+            self._begin_time(pipeline, keeper, timekeeper)
+            self._place.watchdog.ready()
+            self._prune_ns = clock.monotonic_ns() + round(self._settings.daemon.prune_s * NS_PER_S)
+            try:
+                while not self._stopping.is_set() and not self._over(level):
+                    level = self._tick(store, pipeline, keeper, timekeeper, ladder, level)
+            finally:
+                self._stop_feeds()
+            self._intake.raise_bug()
+            self._place.watchdog.stopping()
+            self._finish(store, pipeline, keeper, timekeeper)
+        finally:
+            if pipeline.sending is not None:
+                pipeline.sending.stop()
+
+    # beginning
+
+    def _take_up(self, store: Store) -> tuple[Spine, list[tuple[int, Record]]]:
+        """Begin the boot: finish what an earlier one left, or go on where this one was when the agent ended."""
+        if self._recording:
+            store.begin_boot(self._boot, recorded=True)
+            s = self._settings
+            return Spine(s.fusion, s.detection, s.trips, boot_time=BootTime(recorded=True)), []
+        before = store.last_boot()
+        if before is not None and before != self._boot:
+            trips = finish_boot(store, before, self._settings, self._still_starting)
+            if trips:
+                log.warning("recovered %d trip%s that the last boot left open", trips, "s" if trips > 1 else "")
+        store.begin_boot(self._boot)
+        return resumed(store, self._boot, self._settings, BootTime(), self._still_starting)
+
+    def _still_starting(self) -> None:
+        self._place.watchdog.starting(RECOVERY_S)
+
+    def _begin_time(self, pipeline: Pipeline, keeper: PatientStore, timekeeper: Timekeeper) -> None:
+        """Restore a time, so that nothing is without one, unless this boot knows better already."""
+        boot_time = pipeline.spine.boot_time
+        if self._recording:
+            start_utc_ns = self._recording_start_ns()
+            if start_utc_ns is not None:
+                self._learned(pipeline, keeper, boot_time.restore(0, start_utc_ns))
+        elif boot_time.quality == "none":
+            self._learned(pipeline, keeper, timekeeper.begin(clock.monotonic_ns()))
+
+    def _recording_start_ns(self) -> int | None:
+        """Return the UTC of the recordings' t = 0, where their files say it."""
+        recording = self._makers[0]()
+        assert isinstance(recording, Replay)
+        recording.open()
+        recording.close()
+        return recording.recording.start_utc_ns
+
+    def _send(self, store: Store, settings: AgentConfig) -> Sending:
+        return Sending(
+            store, settings.broker, settings.sync, self._boot, on_health=self._intake.tell, on_bug=self._intake.fail
+        )
+
+    def _start_feeds(self) -> None:
+        for make in self._makers:
+            feed = Feed(make, self._intake, self._settings.daemon.feed, patient=self._recording)
+            self._feeds.append(feed)
+            feed.start()
+        names = ", ".join(feed.name for feed in self._feeds)
+        log.info("reads %s", names)
+        self._place.watchdog.status(f"reads {names}")
+
+    # going on
+
+    def _tick(
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        keeper: PatientStore,
+        timekeeper: Timekeeper,
+        ladder: Ladder,
+        level: Level,
+    ) -> Level:
+        """Do one round of work; return the level of the next."""
+        clock.wait(self._intake.woken, TICK_S)
+        self._intake.woken.clear()
+        self._intake.raise_bug()
+        now_ns = clock.monotonic_ns()
+        self._work(pipeline, keeper, now_ns)
+        if self._reloading:
+            self._reload(store, pipeline)
+        self._renew_spine(pipeline)
+        if now_ns >= self._second_ns:
+            self._second_ns = now_ns + SECOND_NS
+            if not self._recording:
+                self._learned(pipeline, keeper, timekeeper.look(now_ns))
+            self._watch_feeds(now_ns)
+            if now_ns >= self._prune_ns:
+                self._prune_ns = now_ns + round(self._settings.daemon.prune_s * NS_PER_S)
+                self._prune(store, timekeeper.utc_ns(now_ns))
+            if level == "minimal" and ladder.level(now_ns) == "normal":
+                log.warning("no crash for a while: reading the devices again")
+                self._tell("agent", "ok", "reads its devices again")
+                level = "normal"
+                self._start_feeds()
+        self._place.watchdog.fed(now_ns)
+        return level
+
+    def _work(self, pipeline: Pipeline, keeper: PatientStore, now_ns: int, *, everything: bool = False) -> None:
+        block, told = self._intake.take(now_ns, everything=everything)
+        if told:
+            keeper.append([(record.t_ns, record) for record in told])
+            if pipeline.sending is not None:
+                pipeline.sending.wake()
+        if len(block):
+            pipeline.step(block)
+        keeper.tend()
+
+    def _learned(self, pipeline: Pipeline, keeper: PatientStore, learned: Clock | None) -> None:
+        if learned is not None:
+            pipeline.spine.clock_known(learned)
+            keeper.append([(learned.t_ns, learned)])
+
+    def _watch_feeds(self, now_ns: int) -> None:
+        for i, feed in enumerate(self._feeds):
+            step = feed.hanging(now_ns)
+            if step is None:
+                continue
+            self._hangs[feed.name] = self._hangs.get(feed.name, 0) + 1
+            if self._hangs[feed.name] > MOST_HANGS:
+                raise DeviceHangsError(f"{feed.name} hung {MOST_HANGS + 1} times, now in {step}")
+            self._feeds[i] = feed.replace(now_ns, step)
+            self._feeds[i].start()
+
+    def _prune(self, store: Store, now_utc_ns: int | None) -> None:
+        try:
+            report = store.prune(now_utc_ns)
+        except StoreError as trouble:
+            log.warning("%s; old data stay until the next look", trouble)
+            return
+        if report.blocks or report.entries:
+            log.info("pruned %d blocks and %d records", report.blocks, report.entries)
+
+    def _reload(self, store: Store, pipeline: Pipeline) -> None:
+        """Take new values: the uplink's at once, thresholds when no trip is going on, others at a restart."""
+        self._reloading = False
+        try:
+            settings = load_agent(self._place.config)
+            if (settings.broker, settings.sync) != (self._settings.broker, self._settings.sync):
+                renewed = self._send(store, settings)
+                if pipeline.sending is not None:
+                    pipeline.sending.stop()
+                pipeline.sending = renewed
+        except RoadwitnessError as wrong:
+            log.error("%s; the configuration in use stays", wrong)
+            return
+        old, self._settings = self._settings, settings
+        if (settings.fusion, settings.detection, settings.trips) != (old.fusion, old.detection, old.trips):
+            self._next_spine = settings
+        rest = [n for n in ("store", "daemon", "drivers") if getattr(settings, n) != getattr(old, n)]
+        log.info("configuration read again%s", f"; {', '.join(rest)} wait for a restart" if rest else "")
+
+    def _renew_spine(self, pipeline: Pipeline) -> None:
+        """Apply new thresholds between trips: one trip is judged by one set of rules."""
+        if self._next_spine is None or pipeline.spine.driving:
+            return
+        s, self._next_spine = self._next_spine, None
+        pipeline.renew(s.fusion, s.detection, s.trips)
+        log.info("new thresholds apply")
+
+    # ending
+
+    def _over(self, level: Level) -> bool:
+        """Say whether all recordings have ended."""
+        return level == "normal" and self._recording and all(feed.ended and not feed.is_alive() for feed in self._feeds)
+
+    def _stop_feeds(self) -> None:
+        """Let every feed end; one that hangs in its device dies with the process."""
+        self._intake.close()
+        for feed in self._feeds:
+            feed.stop()
+        deadline_ns = clock.monotonic_ns() + round(STOP_S * NS_PER_S)
+        for feed in self._feeds:
+            feed.join(max(0.0, (deadline_ns - clock.monotonic_ns()) / NS_PER_S))
+            if feed.is_alive():
+                log.warning("%s: does not end within %g s and is left behind", feed.name, STOP_S)
+
+    def _finish(self, store: Store, pipeline: Pipeline, keeper: PatientStore, timekeeper: Timekeeper) -> None:
+        """Take in what is left, close the trip, and make everything durable."""
+        now_ns = clock.monotonic_ns()
+        self._work(pipeline, keeper, now_ns, everything=True)
+        pipeline.finish()
+        if not self._recording:
+            timekeeper.save(now_ns)
+        keeper.last()
+        log.info("ended with everything stored")
+
+    def _hold(self, ladder: Ladder) -> None:
+        """Do nothing, say why, and end after a while, to be started again."""
+        hold_s = self._settings.daemon.crashes.hold_s
+        text = f"holds after too many crashes; the last: {ladder.reason}; tries again after {hold_s / 60:.0f} min"
+        log.critical("%s", text)
+        self._place.watchdog.status(text)
+        self._place.watchdog.ready()
+        until_ns = clock.monotonic_ns() + round(hold_s * NS_PER_S)
+        while not self._reloading and (now_ns := clock.monotonic_ns()) < until_ns:
+            if clock.wait(self._stopping, 1.0):
+                break
+            self._place.watchdog.fed(now_ns)
+        ladder.ended()
+
+    def _tell(self, source: str, state: str, detail: str) -> None:
+        t_ns = clock.monotonic_ns()
+        self._intake.tell(Health(t_ns=t_ns, source=source, state=state, detail=detail))  # type: ignore[arg-type]
+
+
+def kernel_boot_id() -> str:
+    """Return the kernel's random name of this boot, 32 hex digits."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip().replace("-", "")
+    except OSError as e:
+        raise ConfigError(f"{BOOT_ID}: cannot be read: {e.strerror}; is /proc mounted?") from e
+
+
+def run(config: Path | None, folder: Path, on_daemon: Callable[[Daemon], None]) -> None:
+    """Load the configuration and run the daemon on `folder`; `on_daemon` gets it before it starts, for signals."""
+    daemon = Daemon(load_agent(config), Place(folder, config, watchdog=Watchdog.of_systemd()))
+    on_daemon(daemon)
+    daemon.run()

@@ -1,0 +1,220 @@
+"""A feed runs one driver in a thread and owns its troubles: opening again, waiting longer, saying so once.
+
+Expected trouble is a DriverError: logged and published when it begins and when it is over, whatever happens between.
+Anything else is a bug or a wrong configuration and ends the process (agent.daemon raises it).
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar, runtime_checkable
+
+from agent import clock
+from agent.clock import NS_PER_S
+from agent.errors import DriverError
+from agent.intake import Intake
+from agent.records import Health
+from drivers import Driver
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+READ_S: Final = 0.5  # longest read without samples; bounds how long stopping takes
+FACTS_NS: Final = NS_PER_S  # standing facts are compared so often
+SECONDS_WORDS: Final = 120.0  # beyond this, durations are told in minutes
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSettings:
+    """How patient a feed is with its device."""
+
+    retry_s: float = 1.0  # first wait after a loss, doubled each time …
+    retry_cap_s: float = 60.0  # … up to this: a plugged-in adapter is back within a minute
+    steady_s: float = 10.0  # open for so long without an error is recovered, also where a device is silent
+    hang_s: float = 15.0  # a read that takes longer hangs: its thread is given up, the device opened anew
+    open_s: float = 180.0  # the same for opening: an ELM327 whose rate is unknown takes two minutes
+
+    def __post_init__(self) -> None:
+        """Refuse waits that contradict each other."""
+        if not 0 < self.retry_s <= self.retry_cap_s:
+            raise ValueError("retry_s must be above 0 and not above retry_cap_s")
+        if self.hang_s < 4 * READ_S or self.open_s < 4 * READ_S or self.steady_s <= 0:
+            raise ValueError(f"hang_s and open_s must be {4 * READ_S:g} or more, steady_s above 0")
+
+
+@runtime_checkable
+class Knowing(Protocol):
+    """A driver that knows standing facts about its device."""
+
+    def health(self) -> list[Health]:
+        """Return what stands, at most one for each source."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A driver that counts what it met."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the counters."""
+
+
+class Feed(threading.Thread):
+    """Open, read, close, again and again until stopped.
+
+    `patient` is for recordings, which wait for room in the queue instead of losing samples.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Driver],
+        intake: Intake,
+        settings: FeedSettings,
+        *,
+        patient: bool = False,
+        lost_since_ns: int | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._driver = make()
+        super().__init__(name=self._driver.name, daemon=True)  # a thread that hangs must not keep the process
+        self._make = make
+        self._intake = intake
+        self._settings = settings
+        self._patient = patient
+        self._rng = rng or random.Random()
+        self._stopping = threading.Event()
+        self._busy: tuple[str, int] | None = None
+        self._lost_since_ns = lost_since_ns
+        self._attempts = 0  # to open, in this outage
+        self._losses = 0  # in a row, without a steady time between them
+        self._opened_ns = 0
+        self._spoken = False
+        self._told: dict[str, str] = {self.name: "lost"} if lost_since_ns is not None else {}
+        self._facts_due_ns = 0
+        self.ended = False  # the driver has nothing more to give: a recording is over
+
+    def run(self) -> None:
+        """Feed until stopped; hand what is not a DriverError to the daemon."""
+        try:
+            self._live()
+        except BaseException as bug:  # raised again in the main thread, which ends the process
+            self._intake.fail(bug)
+
+    def stop(self) -> None:
+        """End after the present read."""
+        self._stopping.set()
+
+    def hanging(self, now_ns: int) -> str | None:
+        """Return the step in which the driver hangs, None while it does not."""
+        busy = self._busy
+        if busy is None or self._stopping.is_set():
+            return None
+        step, since_ns = busy
+        limit_s = self._settings.open_s if step == "open" else self._settings.hang_s
+        return step if now_ns - since_ns > limit_s * NS_PER_S else None
+
+    def replace(self, now_ns: int, step: str) -> "Feed":
+        """Give up this feed, whose thread hangs in `step`; return a fresh one for the same device, not started."""
+        self._stopping.set()
+        self._intake.leave(self.name)
+        limit_s = self._settings.open_s if step == "open" else self._settings.hang_s
+        detail = f"{self.name}: hangs in {step} for {limit_s:g} s; the device is opened anew"
+        since_ns = now_ns if self._lost_since_ns is None else self._lost_since_ns
+        if self._lost_since_ns is None:
+            log.warning("%s", detail)
+            self._tell(now_ns, "lost", detail)
+        return Feed(
+            self._make, self._intake, self._settings, patient=self._patient, lost_since_ns=since_ns, rng=self._rng
+        )
+
+    def _live(self) -> None:
+        while not self._stopping.is_set() and not self.ended:
+            try:
+                self._session()
+            except DriverError as trouble:
+                if not self._stopping.is_set():
+                    self._lost(trouble)
+            finally:
+                self._during("close", self._driver.close)
+            if not self.ended and not self._stopping.is_set():
+                clock.wait(self._stopping, self._pause_s())
+        if not self._stopping.is_set():
+            self._intake.leave(self.name)
+
+    def _session(self) -> None:
+        """Open and read until trouble, the end, or `stop`."""
+        self._during("open", self._driver.open)
+        self._opened_ns = clock.monotonic_ns()
+        while not self._stopping.is_set():
+            block = self._during("read", lambda: self._driver.read(READ_S))
+            if block is None:
+                self.ended = True
+                return
+            if self._stopping.is_set():
+                return  # given up while it hung: a successor reads the device
+            now_ns = clock.monotonic_ns()
+            if len(block):
+                self._intake.put(self.name, block, now_ns, patient=self._patient)
+            self._well(now_ns, len(block) > 0)
+
+    def _during(self, step: str, act: Callable[[], T]) -> T:
+        self._busy = (step, clock.monotonic_ns())
+        try:
+            return act()
+        finally:
+            self._busy = None
+
+    def _well(self, now_ns: int, spoke: bool) -> None:
+        """Note that a read went well."""
+        steady = now_ns - self._opened_ns >= self._settings.steady_s * NS_PER_S
+        if steady:
+            self._losses = 0
+        if self._lost_since_ns is not None:
+            if spoke or steady:
+                self._recovered(now_ns)
+        elif spoke and not self._spoken:
+            self._tell(now_ns, "ok", f"{self.name}: gives samples")
+        self._spoken |= spoke
+        if now_ns >= self._facts_due_ns and isinstance(self._driver, Knowing):
+            self._facts_due_ns = now_ns + FACTS_NS
+            for fact in self._driver.health():
+                if self._told.get(fact.source, "ok") != fact.state:
+                    self._told[fact.source] = fact.state
+                    self._intake.tell(fact)
+
+    def _lost(self, trouble: DriverError) -> None:
+        self._losses += 1
+        self._attempts += 1
+        self._intake.leave(self.name)
+        if self._lost_since_ns is None:
+            self._lost_since_ns = clock.monotonic_ns()
+            log.warning("%s; it is tried again until it works", trouble)
+            self._tell(self._lost_since_ns, "lost", str(trouble))
+
+    def _recovered(self, now_ns: int) -> None:
+        assert self._lost_since_ns is not None
+        away_s = (now_ns - self._lost_since_ns) / NS_PER_S
+        tries = max(self._attempts, 1)
+        text = f"{self.name}: works again after {_words(away_s)} and {tries} attempt{'s' if tries > 1 else ''}"
+        log.warning("%s", text)
+        self._lost_since_ns, self._attempts = None, 0
+        self._tell(now_ns, "ok", text)
+
+    def _tell(self, t_ns: int, state: str, detail: str) -> None:
+        self._told[self.name] = state
+        counts = dict(self._driver.counts) if isinstance(self._driver, Counting) else {}
+        counts = {k: v for k, v in (counts | self._intake.counts(self.name)).items() if v}
+        self._intake.tell(
+            Health(t_ns=t_ns, source=self.name, state=state, detail=detail, counts=counts)  # type: ignore[arg-type]
+        )
+
+    def _pause_s(self) -> float:
+        """Return the wait before the next attempt, with jitter of half of it: adapters share one USB hub."""
+        longest_s = min(self._settings.retry_cap_s, self._settings.retry_s * 2.0 ** min(max(self._losses - 1, 0), 30))
+        return longest_s * self._rng.uniform(0.5, 1.0)
+
+
+def _words(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < SECONDS_WORDS else f"{seconds / 60:.0f} min"
