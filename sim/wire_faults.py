@@ -53,9 +53,8 @@ def _elm(name: str) -> Switch:
 
 
 def _elm_unplugged(wires: Wires, on: bool) -> None:
-    _elm("unplugged")(wires, on)
-    if wires.elm is not None and not on:
-        wires.elm.plug()
+    if wires.elm is not None:  # at once, not in the adapter's own time as the catalogue's row would
+        (wires.elm.unplug if on else wires.elm.plug)()
 
 
 def _gps(name: gpsd.Fault) -> Switch:

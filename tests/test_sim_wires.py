@@ -285,9 +285,11 @@ def test_fault_names_are_checked_and_near_ones_are_named():
 
 
 def test_every_fault_can_begin_and_end_and_leaves_a_car_that_drives(tape, wires):
+    before = len(os.listdir("/proc/self/fd"))
     for fault in FAULTS.values():
         fault.switch(wires, True)
         fault.switch(wires, False)
+    assert len(os.listdir("/proc/self/fd")) == before
     wire = slcan_to(wires)
     with Running(tape, wires):
         wire.open([])
