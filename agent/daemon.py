@@ -268,10 +268,7 @@ class Daemon:
         try:
             settings = load_agent(self._place.config)
             if (settings.broker, settings.sync) != (self._settings.broker, self._settings.sync):
-                renewed = self._send(store, settings)
-                if pipeline.sending is not None:
-                    pipeline.sending.stop()
-                pipeline.sending = renewed
+                self._send_anew(store, pipeline, settings)
         except RoadwitnessError as wrong:
             log.error("%s; the configuration in use stays", wrong)
             return
@@ -280,6 +277,16 @@ class Daemon:
             self._next_spine = settings
         rest = [n for n in ("store", "daemon", "drivers") if getattr(settings, n) != getattr(old, n)]
         log.info("configuration read again%s", f"; {', '.join(rest)} wait for a restart" if rest else "")
+
+    def _send_anew(self, store: Store, pipeline: Pipeline, settings: AgentConfig) -> None:
+        """Sync by other settings; by the old ones where these turn out to be wrong."""
+        if pipeline.sending is not None:
+            pipeline.sending.stop()  # first: two connections of one name throw each other out
+        try:
+            pipeline.sending = self._send(store, settings)
+        except RoadwitnessError:
+            pipeline.sending = self._send(store, self._settings)
+            raise
 
     def _renew_spine(self, pipeline: Pipeline) -> None:
         """Apply new thresholds between trips: one trip is judged by one set of rules."""

@@ -241,6 +241,33 @@ def test_the_replay_driver_gives_what_replay_gives_at_any_pace(tmp_path: Path, d
         assert trips == expected.trips
 
 
+def test_sighup_takes_thresholds_between_trips_and_leaves_a_broken_file_alone(tmp_path: Path, drive: Path) -> None:
+    config = tmp_path / "agent.toml"
+    good = (
+        f'[broker]\nurl = "mqtt://127.0.0.1:1"\n[drivers.replay.drive]\nfiles = ["{drive / "drive.log"}"]\n'
+        'profile = "simcar"\npace = 1\n'
+    )
+    config.write_text(good)
+    command = [sys.executable, "-m", "agent", "agent", "--config", str(config), "--store", str(tmp_path / "store")]
+    one = Running.__new__(Running)
+    one.process, one.said = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True), ""
+    try:
+        one.until("reads replay:drive.log")
+        config.write_text("[broker\n")
+        one.process.send_signal(signal.SIGHUP)
+        assert "not valid TOML" in one.until("the configuration in use stays")
+        config.write_text(
+            good.replace("pace = 1", "pace = 2") + "[detection.harsh]\nhold_s = 0.2\n[sync]\nwindow = 2\n"
+        )
+        one.process.send_signal(signal.SIGHUP)
+        assert "drivers wait for a restart" in one.until("configuration read again")
+        one.until("new thresholds apply")
+        assert one.stop() == 0, one.said
+    finally:
+        if one.process.poll() is None:
+            one.kill()
+
+
 def test_without_devices_it_says_what_to_configure(tmp_path: Path) -> None:
     config = tmp_path / "agent.toml"
     config.write_text("")
