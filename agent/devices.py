@@ -41,6 +41,22 @@ class ImuSettings:
     trigger: str = ""  # for devices without their own
     poll_hz: float = 10.0  # for devices without a buffer
     silent_s: float = 5.0  # no sample for so long is trouble
+    sysfs: Path = Path("/sys/bus/iio/devices")  # where the kernel, or somebody who speaks like it, shows devices …
+    dev: Path = Path("/dev")  # … and their buffers
+
+
+@dataclass(frozen=True, slots=True)
+class PowerSettings:
+    """Supply voltage and ignition, as the kernel shows them; the board's temperature is found by itself."""
+
+    voltage: str = ""  # "supply:NAME", "hwmon:CHIP/in1" or "iio:CHIP/voltage0"
+    voltage_factor: float = 1.0  # undoes a divider before the converter
+    ignition: str = ""  # "gpio:gpiochip0/17" or "supply:NAME"
+    ignition_active_low: bool = False
+    debounce_ms: int = 20  # of the ignition line
+    period_s: float = 1.0  # between two looks
+    sysfs: Path = Path("/sys")
+    dev: Path = Path("/dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,7 @@ class DriverTables:
     elm327: dict[str, Elm327Settings] = field(default_factory=dict)
     gps: dict[str, GpsSettings] = field(default_factory=dict)
     imu: dict[str, ImuSettings] = field(default_factory=dict)
+    power: dict[str, PowerSettings] = field(default_factory=dict)
     replay: dict[str, ReplaySettings] = field(default_factory=dict)
 
 
@@ -99,6 +116,22 @@ def _of_imu(cls: Any, settings: ImuSettings, folder: Path) -> Driver:
         trigger=settings.trigger or None,
         poll_hz=settings.poll_hz,
         silent_s=settings.silent_s,
+        sysfs=settings.sysfs,
+        dev=settings.dev,
+    )
+    return driver
+
+
+def _of_power(cls: Any, settings: PowerSettings, folder: Path) -> Driver:
+    driver: Driver = cls(
+        voltage=settings.voltage or None,
+        voltage_factor=settings.voltage_factor,
+        ignition=settings.ignition or None,
+        ignition_active_low=settings.ignition_active_low,
+        debounce_ms=settings.debounce_ms,
+        period_s=settings.period_s,
+        sysfs=settings.sysfs,
+        dev=settings.dev,
     )
     return driver
 
@@ -118,6 +151,7 @@ _MAKERS: Final[dict[str, Callable[[Any, Any, Path], Driver]]] = {
     "elm327": _of_elm,
     "gps": _of_gps,
     "imu": _of_imu,
+    "power": _of_power,
     "replay": _of_replay,
 }
 

@@ -1,7 +1,10 @@
 """Parts of the daemon alone: a store that refuses, the crash ladder, devices from configuration, what is shown."""
 
 import logging
+import re
 import tomllib
+import typing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,8 @@ from typer.testing import CliRunner
 
 from agent.blocks import Block
 from agent.cli.config import app
-from agent.config import config_dir
-from agent.devices import makers
+from agent.config import build, config_dir
+from agent.devices import DriverTables, makers
 from agent.errors import ConfigError, StoreError
 from agent.ladder import Ladder, LadderSettings
 from agent.patience import PatientStore
@@ -105,7 +108,7 @@ def test_every_kind_of_device_can_be_configured_without_being_opened(tmp_path: P
         '[drivers.canbus.body]\nchannel = "can0"\n[drivers.canbus.drive]\nchannel = "can1"\noptions = {}\n'
         '[drivers.obdcan.diag]\nchannel = "can2"\ntransmit = true\n'
         '[drivers.elm327.obd]\nport = "/dev/rfcomm0"\n[drivers.gps.main]\nport = 2950\n'
-        "[drivers.imu.box]\nrate_hz = 200\n"
+        "[drivers.imu.box]\nrate_hz = 200\n[drivers.power.board]\nvoltage = 'hwmon:ina219/in1'\n"
     )
     names = [make().name for make in makers(load_agent(path).drivers, config_dir())]
     assert names == [
@@ -115,6 +118,7 @@ def test_every_kind_of_device_can_be_configured_without_being_opened(tmp_path: P
         "elm327:/dev/rfcomm0",
         "gps:127.0.0.1:2950",
         "imu:first",
+        "power",
     ]
 
 
@@ -138,6 +142,21 @@ def test_wrong_devices_are_one_line(text: str, told: str, tmp_path: Path) -> Non
         makers(load_agent(path).drivers, config_dir())
     assert told in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_the_shipped_file_shows_every_key_of_every_kind_of_device_at_its_default() -> None:
+    text = (config_dir() / "agent.toml").read_text(encoding="utf-8")
+    section = text.split("\n[drivers]\n")[1]
+    shown = tomllib.loads(re.sub(r"(?m)^# ", "", section))["drivers"]
+    kinds = {f.name: typing.get_args(typing.get_type_hints(DriverTables)[f.name])[1] for f in fields(DriverTables)}
+    assert shown.keys() | {"obdcan"} == kinds.keys()  # it takes the keys of canbus
+    for kind, tables in shown.items():
+        keys = {f.name for f in fields(kinds[kind])}
+        for table in tables.values():
+            assert table.keys() == keys
+            if kind != "replay":
+                table.pop("cache", None)  # none by default, which TOML cannot say
+                assert build(kinds[kind], table, kind) == kinds[kind]()
 
 
 def test_what_config_shows_can_be_read_again_and_is_the_same(tmp_path: Path) -> None:
