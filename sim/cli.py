@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sim.tape import Tape
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Drive the virtual car: into recordings with the truth beside them, or on wires for an agent.",

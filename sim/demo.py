@@ -19,7 +19,7 @@ import typer
 from agent.clock import NS_PER_S, monotonic_ns, wait, wall_ns
 from agent.errors import ConfigError, UplinkError
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 # What the virtual shop owner drove this week: scenario, seed, minutes, days ago, local hour. Short, so that it is there
 # within seconds.

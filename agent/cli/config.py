@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 app = typer.Typer(
+    add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     help="Check the agent's configuration, or show it with all defaults.",

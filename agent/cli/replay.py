@@ -11,7 +11,7 @@ import typer
 
 from agent.clock import NS_PER_S, monotonic_ns
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 EXAMPLES = """
 Examples:

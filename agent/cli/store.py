@@ -9,9 +9,11 @@ import typer
 
 from agent.clock import NS_PER_S, iso_utc, wall_ns
 
-trips_app = typer.Typer(pretty_exceptions_enable=False)
-events_app = typer.Typer(pretty_exceptions_enable=False)
-store_app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Check, prune or describe a store.")
+trips_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+events_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+store_app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Check, prune or describe a store."
+)
 
 _STORE = typer.Option(Path("/var/lib/roadwitness"), "--store", help="Folder of the store.")
 _JSON = typer.Option(False, "--json", help="Print JSON.")

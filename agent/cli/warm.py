@@ -4,7 +4,7 @@ import typer
 
 from agent.clock import NS_PER_S, monotonic_ns
 
-app = typer.Typer(pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 # Importing a module compiles its kernels, because they name their signatures.
 KERNELS = (
