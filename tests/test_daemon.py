@@ -61,18 +61,19 @@ class Running:
         )
         self.said = ""
 
-    def until(self, text: str) -> str:
-        """Wait until the process says `text`; return the line."""
+    def until(self, pattern: str) -> str:
+        """Wait until the process says something with `pattern` in it; return the line."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said += line
-            if text in line:
+            if re.search(pattern, line):
                 return line
         raise AssertionError(self.said)
 
     def until_at(self, seconds: float) -> None:
         """Wait until the car is so far into its drive."""
-        self.until(f"car at {int(seconds // 10 * 10)}\n")
+        while (at := self.until(r"^car at (\d+|over)$").split()[-1]) != "over" and float(at) < seconds - 10:
+            pass
 
     def kill(self) -> None:
         self.process.kill()
