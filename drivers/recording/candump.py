@@ -90,10 +90,9 @@ class Candump(RecordingBase):
         last = False
         bad_before = 0
         while not last:
-            chunk = source.read(CHUNK)
-            last = not chunk
-            stop = carried + len(chunk)
-            text[carried:stop] = np.frombuffer(chunk, np.uint8)
+            count = source.read_into(memoryview(text)[carried : carried + CHUNK])
+            last = not count
+            stop = carried + count
             text[stop : stop + kernel.GUARD] = ord("\n")
             bad_before = int(state[kernel.BAD])
             at = 0

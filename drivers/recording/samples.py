@@ -155,10 +155,9 @@ class SampleCsv(RecordingBase):
             skip_header(source, self._header_bytes)
             carried, last = 0, False
             while not last:
-                chunk = source.read(CHUNK)
-                last = not chunk
-                stop = carried + len(chunk)
-                text[carried:stop] = np.frombuffer(chunk, np.uint8)
+                count = source.read_into(memoryview(text)[carried : carried + CHUNK])
+                last = not count
+                stop = carried + count
                 text[stop] = ord("\n")
                 at, full = 0, True
                 while full:

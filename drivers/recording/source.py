@@ -106,6 +106,18 @@ class Source:
             self.ended_by = f"the {self.compression or 'file'} data end early or are damaged ({error})"
             return b""
 
+    def read_into(self, into: memoryview) -> int:
+        """Fill the front of `into` with what comes next and return how much, 0 at the end; never raises either."""
+        if self.compression or self.ended_by:
+            chunk = self.read(len(into))
+            into[: len(chunk)] = chunk
+            return len(chunk)
+        try:
+            return self._file.readinto(into)  # type: ignore[attr-defined, no-any-return]
+        except OSError as error:
+            self.ended_by = f"the file data end early or are damaged ({error})"
+            return 0
+
     def head(self, n: int) -> bytes:
         """Return the first `n` bytes, fewer when the file is shorter; use it before anything else has been read."""
         parts = []
