@@ -90,9 +90,9 @@ class Candump(RecordingBase):
         last = False
         bad_before = 0
         while not last:
-            count = source.read_into(memoryview(text)[carried : carried + CHUNK])
-            last = not count
-            stop = carried + count
+            got = source.read_into(text.data[carried : carried + CHUNK])
+            last = not got
+            stop = carried + got
             text[stop : stop + kernel.GUARD] = ord("\n")
             bad_before = int(state[kernel.BAD])
             at = 0

@@ -155,9 +155,9 @@ class SampleCsv(RecordingBase):
             skip_header(source, self._header_bytes)
             carried, last = 0, False
             while not last:
-                count = source.read_into(memoryview(text)[carried : carried + CHUNK])
-                last = not count
-                stop = carried + count
+                got = source.read_into(text.data[carried : carried + CHUNK])
+                last = not got
+                stop = carried + got
                 text[stop] = ord("\n")
                 at, full = 0, True
                 while full:
