@@ -73,7 +73,8 @@ class CurveRing:
 
     def forget(self, before_s: int) -> None:
         """Drop everything older than `before_s` seconds of the boot."""
-        self._seconds = {s: v for s, v in self._seconds.items() if s >= before_s}
+        while self._seconds and (oldest := next(iter(self._seconds))) < before_s:  # rows come in order of time
+            del self._seconds[oldest]
 
 
 def _centi(value: float) -> int | None:
