@@ -124,9 +124,9 @@ def run(
         raise ConfigError(f"{dbc}: a DBC file needs --profile to say which signals mean what (known: {names})")
     decode = Decode(load_profile(profile, folder, dbc) if profile else None, folder)
     source = Replay(files, decode, pace)
-    source.open()
     with ExitStack() as stack:
         stack.callback(source.close)
+        source.open()
         kept = None
         if store is not None:
             from agent.store import Store
