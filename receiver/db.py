@@ -335,19 +335,6 @@ def with_clock(table: FromClause) -> FromClause:
     return table.outerjoin(boot_clock, same_boot)
 
 
-def body_of(connection: Connection, row: Any) -> bytes:
-    """Return the signed JSON body behind a row of a projection."""
-    found = connection.execute(
-        select(entry.c.body).where(
-            entry.c.device == row.device,
-            entry.c.lineage == row.lineage,
-            entry.c.lane == row.lane,
-            entry.c.seq == row.seq,
-        )
-    )
-    return bytes(found.scalar_one())
-
-
 def upsert(
     connection: Connection, table: Table, row: dict[str, Any], key: Sequence[str], update: dict[str, Any] | None = None
 ) -> Executable:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, Table, select, text
+from sqlalchemy import Connection, Engine, Table, select, text
 
 from agent import messages
 from agent.chain import Entry
@@ -48,6 +49,19 @@ def engine(url: str) -> Iterator[Engine]:
     engine = db.open_database(url)
     yield engine
     engine.dispose()
+
+
+def body_of(connection: Connection, row: Any) -> bytes:
+    entry = db.entry.c
+    found = connection.execute(
+        select(entry.body).where(
+            entry.device == row.device,
+            entry.lineage == row.lineage,
+            entry.lane == row.lane,
+            entry.seq == row.seq,
+        )
+    )
+    return bytes(found.scalar_one())
 
 
 class Desk:
@@ -117,7 +131,7 @@ def test_what_a_device_wrote_is_what_the_receiver_holds_and_acknowledges(engine:
     assert desk.refusals() == {}
     with db.reading(engine) as connection:
         row = connection.execute(select(db.trip).limit(1)).one()
-        assert msgspec.json.decode(db.body_of(connection, row))["distance_m"] == row.distance_m
+        assert msgspec.json.decode(body_of(connection, row))["distance_m"] == row.distance_m
         assert row.events == 3
 
 

@@ -22,7 +22,6 @@ CAPACITY: Final = 1 << 15  # frames a batch at most
 LINE: Final = re.compile(
     rb"[ \t\0]*\(\d{1,10}(\.\d+)?\)[ \t]+\S+[ \t]+([0-9A-Fa-f]{1,8}#|([RT]X [- BE]+)?[0-9A-Fa-f]{3,8}\s+\[\d+\])"
 )
-TIMELESS: Final = re.compile(rb"[ \t]*[a-z]+\d+[ \t]+[0-9A-Fa-f]{3,8}[ \t]+\[\d+\]")
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
