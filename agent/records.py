@@ -4,6 +4,7 @@ Every record is a frozen msgspec struct; its JSON form is the body of one signed
 of one boot (`t_ns`); what UTC that was is said by the boot's `Clock` records and applied by whoever shows a time.
 """
 
+import hashlib
 from typing import Final, Literal
 
 import msgspec
@@ -24,7 +25,28 @@ EventKind = Literal[
     "over_rev",
     "fatigue",
     "device_moved",
+    # impacts that are no crash
+    "bump",
+    "parked_impact",
+    # the box and its surroundings
+    "towed",
+    "power_lost",
+    "low_battery",
+    "vin_mismatch",
+    "gnss_lost",
+    "gnss_jammed",
+    "over_temperature",
+    "disk_nearly_full",
+    "clock_unknown",
+    "dtc_set",
+    "dtc_cleared",
+    "camera_lost",
+    "camera_frozen",
+    "camera_blind",
+    "camera_blurred",
+    "camera_slow",
 ]
+CrashKind = Literal["impact", "rollover", "suspected"]
 TimeQuality = Literal["none", "restored", "ntp", "gnss"]
 
 
@@ -156,6 +178,74 @@ class Curve(Record, frozen=True, kw_only=True):
     lateral_cmps2: list[int | None]
 
 
+class Crash(Record, frozen=True, kw_only=True):
+    """A collision: told as soon as it is known (`complete` false), and told again when all of it has been measured.
+
+    Velocity changes are of the vehicle, in its axes (ISO 8855: x forward, y left), None where the mount is not known;
+    they count from `t_ns`, time zero. The direction is where the force came from, seen from above: 0 the front,
+    clockwise; its clock hour is 12 for the front, 3 for the right.
+    """
+
+    id: str  # the incident, 16 hex digits: `incident_id`
+    kind: CrashKind
+    t_ns: int  # time zero
+    known_ns: int  # when the threshold was reached
+    complete: bool
+    locked: bool  # 25 km/h or more in 150 ms
+    number: int  # 1, or more where it began within 5 s of the one before
+    since_previous_ns: int | None
+    delta_v_longitudinal_mps: float | None  # of largest magnitude within 300 ms
+    delta_v_lateral_mps: float | None
+    delta_v_mps: float | None  # largest resultant in the horizontal plane; None without an accelerometer
+    delta_v_max_ns: int | None  # when that was reached, after time zero
+    direction_deg: float | None
+    direction_clock: int | None
+    peak_mps2: float | None
+    clipped: bool  # the sensor was at its rail: velocity changes are lower bounds
+    roll_deg: float | None  # rollover: the angle to upright that was reached
+    curve_step_ms: int
+    curve_longitudinal_cmps: list[int]  # velocity change so far, from time zero; the resultant where no mount is known
+    curve_lateral_cmps: list[int]  # empty where no mount is known
+    speed_before_mps: float | None
+    speed_after_mps: float | None
+    confirmed_by: list[str]  # what else says so: "speed_collapse", "airbag", "fuel_cut", …
+    sensors: list[str]
+    rate_hz: float | None  # of the accelerometer
+    mount_confidence: float
+    rule: str
+    latitude: float | None = None
+    longitude: float | None = None
+    accuracy_m: float | None = None
+    position_age_ms: int | None = None  # of that place at time zero
+    heading_deg: float | None = None
+    trip_t_ns: int | None = None
+
+
+class PackageFile(Record, frozen=True, kw_only=True):
+    """One file of a package."""
+
+    name: str  # without any folder
+    size: int
+    sha256: str
+
+
+class Package(Record, frozen=True, kw_only=True):
+    """The files around one incident that stand on the device, complete and signed, and wait to be fetched.
+
+    `files` holds everything in the package folder, its manifest and the manifest's signature included.
+    """
+
+    incident: str
+    t_ns: int  # time zero of the incident, or start of what was asked for
+    complete: bool  # nothing will be added
+    files: list[PackageFile]
+
+
+def incident_id(boot: str, t_ns: int) -> str:
+    """Name an incident by boot and time zero (in ms, since stored times are rounded): 16 hex digits."""
+    return hashlib.sha256(f"{boot}:{t_ns // 1_000_000}".encode()).hexdigest()[:16]
+
+
 # kind in a lane entry -> type of its body
 KINDS: Final[dict[str, type[Record]]] = {
     "event": Event,
@@ -165,6 +255,8 @@ KINDS: Final[dict[str, type[Record]]] = {
     "health": Health,
     "track": Track,
     "curve": Curve,
+    "crash": Crash,
+    "package": Package,
 }
 KIND_LANES: Final[dict[str, str]] = {
     "event": "event",
@@ -174,4 +266,6 @@ KIND_LANES: Final[dict[str, str]] = {
     "health": "health",
     "track": "track",
     "curve": "track",
+    "crash": "crash",
+    "package": "clip",
 }

@@ -229,6 +229,31 @@ health = _projection(
     Column("detail", Text, nullable=False),
 )
 
+crash = _projection(
+    "crash",  # an incident has two rows: when it was known, and when it was measured
+    Column("incident", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("complete", Boolean, nullable=False),
+    Column("locked", Boolean, nullable=False),
+    Column("delta_v_mps", Float(53)),
+    Column("direction_clock", BigInteger),
+    Column("clipped", Boolean, nullable=False),
+    Column("speed_before_mps", Float(53)),
+    Column("latitude", Float(53)),
+    Column("longitude", Float(53)),
+    Column("trip_t_ns", BigInteger),
+)
+Index("crash_incident", crash.c.device, crash.c.incident)
+
+package = _projection(
+    "package",
+    Column("incident", String(16), nullable=False),
+    Column("complete", Boolean, nullable=False),
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+Index("package_incident", package.c.device, package.c.incident)
+
 live = Table(
     "live",
     metadata,

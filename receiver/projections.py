@@ -4,6 +4,7 @@ A body that does not fit its type is not an error of the lane: the entry is stor
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -11,13 +12,14 @@ import msgspec
 from sqlalchemy import Connection, Table, and_, or_, select
 
 from agent.chain import Entry
-from agent.records import KINDS, Clock, Event, Record, Track, Trip
+from agent.records import KINDS, Clock, Crash, Event, Record, Track, Trip
 from receiver import db
 
 QUALITIES: Final = ("none", "restored", "ntp", "gnss")  # worst first
 
 UNKNOWN_KIND: Final = "unknown_kind"
 INVALID_BODY: Final = "invalid_body"
+INCIDENT: Final = re.compile(r"[0-9a-f]{16}")
 
 Row = dict[str, Any]
 
@@ -86,6 +88,20 @@ def _health_row(r: Any) -> Row:
     return _same(r, "source state detail t_ns")
 
 
+def _crash_row(r: Any) -> Row:
+    same = "kind complete locked delta_v_mps direction_clock clipped speed_before_mps latitude longitude trip_t_ns t_ns"
+    return {**_same(r, same), "incident": _incident(r.id)}
+
+
+def _package_row(r: Any) -> Row:
+    row = {"t_ns": r.t_ns, "incident": _incident(r.incident), "complete": r.complete}
+    return {**row, "files": len(r.files), "bytes": sum(f.size for f in r.files)}
+
+
+def _incident(text: str) -> str | float:
+    return text if INCIDENT.fullmatch(text) else math.nan  # not storable
+
+
 def _clock_row(r: Any) -> Row:
     return _same(r, "t_ns offset_ns quality uncertainty_ns")
 
@@ -101,6 +117,8 @@ _ROWS: Final[dict[str, Callable[[Any], Row]]] = {
     "curve": _curve_row,
     "mount": _mount_row,
     "health": _health_row,
+    "crash": _crash_row,
+    "package": _package_row,
 }
 _TABLES: Final[dict[str, Table]] = {
     "trip": db.trip,
@@ -109,6 +127,8 @@ _TABLES: Final[dict[str, Table]] = {
     "curve": db.curve,
     "mount": db.mount,
     "health": db.health,
+    "crash": db.crash,
+    "package": db.package,
 }
 
 
@@ -142,7 +162,10 @@ class Place(NamedTuple):
 def _place(boot: str, record: Record) -> Place | None:
     """Return the last place that a record tells of."""
     match record:
-        case Event(latitude=float(latitude), longitude=float(longitude)):
+        case (
+            Event(latitude=float(latitude), longitude=float(longitude))
+            | Crash(latitude=float(latitude), longitude=float(longitude))
+        ):
             return Place(boot, record.t_ns, latitude, longitude, record.speed_before_mps)
         case Trip(end_latitude=float(latitude), end_longitude=float(longitude)):
             return Place(boot, record.end_ns, latitude, longitude, 0.0)

@@ -1,6 +1,20 @@
 """Plausible records for tests that need some of each kind."""
 
-from agent.records import Clock, Event, Health, Mount, Quality, Record, Track, Trip, Window
+from agent.records import (
+    Clock,
+    Crash,
+    Event,
+    Health,
+    Mount,
+    Package,
+    PackageFile,
+    Quality,
+    Record,
+    Track,
+    Trip,
+    Window,
+    incident_id,
+)
 
 S = 1_000_000_000
 
@@ -83,7 +97,51 @@ def mount(n: int = 1) -> Mount:
     return Mount(t_ns=n * S, gravity=(1.0, 0.0, 0.0), forward=(0.0, -1.0, 0.0), confidence=0.93)
 
 
+def crash(n: int = 1) -> Crash:
+    t_ns = n * 100 * S
+    return Crash(
+        id=incident_id("boot-1", t_ns),
+        kind="impact",
+        t_ns=t_ns,
+        known_ns=t_ns + 40_000_000,
+        complete=True,
+        locked=False,
+        number=1,
+        since_previous_ns=None,
+        delta_v_longitudinal_mps=-6.2,
+        delta_v_lateral_mps=0.4,
+        delta_v_mps=6.21,
+        delta_v_max_ns=110_000_000,
+        direction_deg=3.7,
+        direction_clock=12,
+        peak_mps2=98.1,
+        clipped=False,
+        roll_deg=None,
+        curve_step_ms=10,
+        curve_longitudinal_cmps=[-round(62 * i / 3) for i in range(31)],
+        curve_lateral_cmps=[i for i in range(31)],
+        speed_before_mps=13.9,
+        speed_after_mps=0.0,
+        confirmed_by=["speed_collapse"],
+        sensors=["imu", "gnss"],
+        rate_hz=400.0,
+        mount_confidence=0.93,
+        rule="impact/1",
+        latitude=48.1,
+        longitude=11.5,
+        accuracy_m=2.1,
+        position_age_ms=400,
+        heading_deg=12.0,
+        trip_t_ns=S,
+    )
+
+
+def package(n: int = 1) -> Package:
+    files = [PackageFile(name=name, size=1000 + n, sha256="ab" * 32) for name in ("crash.json", "manifest.json")]
+    return Package(incident=incident_id("boot-1", n * 100 * S), t_ns=n * 100 * S, complete=True, files=files)
+
+
 def some(n: int) -> list[tuple[int, Record]]:
     """Return n records of all kinds in turn, with the time at which each is written."""
-    makers = (event, clock_record, trip, health, track, mount)
+    makers = (event, clock_record, trip, health, track, mount, crash, package)
     return [((i + 1) * S, makers[i % len(makers)](i + 1)) for i in range(n)]

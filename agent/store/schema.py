@@ -72,12 +72,23 @@ CREATE TABLE dropped (
     start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, PRIMARY KEY (boot, reason));
 """
 
+_CRASHES: Final = """
+CREATE TABLE crash (
+    entry INTEGER PRIMARY KEY, boot INTEGER NOT NULL, t_ns INTEGER NOT NULL, id TEXT, kind TEXT, complete INTEGER,
+    delta_v_mps REAL, direction_clock INTEGER, clipped INTEGER, speed_before_mps REAL, latitude REAL, longitude REAL,
+    trip_t_ns INTEGER);
+CREATE TABLE package (
+    entry INTEGER PRIMARY KEY, boot INTEGER NOT NULL, t_ns INTEGER NOT NULL, incident TEXT, complete INTEGER);
+CREATE INDEX crash_when ON crash (boot, t_ns);
+"""
+
 # Released migrations never change; a new one goes to the end.
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0001_lanes", _LANES),
     ("0002_projections", _PROJECTIONS),
     ("0003_samples", _SAMPLES),
     ("0004_dropped", _DROPPED),
+    ("0005_crashes", _CRASHES),
 )
 
 # kind of record -> the attribute that is its time, and the attributes that its projection keeps
@@ -104,6 +115,22 @@ PROJECTIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "clock": ("t_ns", ("offset_ns", "quality", "uncertainty_ns")),
     "mount": ("t_ns", ("confidence",)),
     "health": ("t_ns", ("source", "state", "detail")),
+    "crash": (
+        "t_ns",
+        (
+            "id",
+            "kind",
+            "complete",
+            "delta_v_mps",
+            "direction_clock",
+            "clipped",
+            "speed_before_mps",
+            "latitude",
+            "longitude",
+            "trip_t_ns",
+        ),
+    ),
+    "package": ("t_ns", ("incident", "complete")),
 }
 
 
