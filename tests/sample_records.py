@@ -119,7 +119,7 @@ def crash(n: int = 1) -> Crash:
         roll_deg=None,
         curve_step_ms=10,
         curve_longitudinal_cmps=[-round(62 * i / 3) for i in range(31)],
-        curve_lateral_cmps=[i for i in range(31)],
+        curve_lateral_cmps=list(range(31)),
         speed_before_mps=13.9,
         speed_after_mps=0.0,
         confirmed_by=["speed_collapse"],
@@ -142,6 +142,6 @@ def package(n: int = 1) -> Package:
 
 
 def some(n: int) -> list[tuple[int, Record]]:
-    """Return n records of all kinds in turn, with the time at which each is written."""
-    makers = (event, clock_record, trip, health, track, mount, crash, package)
+    """Return n records of several kinds in turn, with the time at which each is written."""
+    makers = (event, clock_record, trip, health, track, mount)
     return [((i + 1) * S, makers[i % len(makers)](i + 1)) for i in range(n)]
