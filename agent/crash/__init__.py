@@ -1,0 +1,1 @@
+"""Crashes: what a collision does to an accelerometer, to gyroscopes and to the speed, told from what is none."""
