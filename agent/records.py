@@ -46,6 +46,10 @@ EventKind = Literal[
     "camera_blurred",
     "camera_slow",
 ]
+# How the car is driven: only these may ever weigh in a score. All others are about the box, the car or what befell it.
+DRIVING_KINDS: Final[frozenset[str]] = frozenset(
+    ("harsh_braking", "harsh_acceleration", "harsh_cornering", "speeding", "idling", "over_rev", "fatigue")
+)
 CrashKind = Literal["impact", "rollover", "suspected"]
 TimeQuality = Literal["none", "restored", "ntp", "gnss"]
 
@@ -86,6 +90,7 @@ class Event(Record, frozen=True, kw_only=True):
     limit_mps: float | None = None  # speeding: the limit that applied
     # from which it is minor, moderate, severe, in `unit`, as applied to this vehicle: what a person needs to judge it
     levels: tuple[float, float, float] | None = None
+    detail: str = ""  # what it was about, where a number does not say it: a fault code, a VIN, the name of a part
 
 
 class Quality(Record, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.clock import NS_PER_S
-from agent.records import SEVERITIES, Event, Quality
+from agent.records import DRIVING_KINDS, SEVERITIES, Event, Quality
 from receiver.charts import Chart, window_chart
 from receiver.queries import BootClock, EventRow
 from receiver.words import Words
@@ -17,6 +17,8 @@ GOOD_SHARE: Final = 0.95
 FAIR_SHARE: Final = 0.7
 GOOD_MOUNT: Final = 0.8
 GAP_S: Final = 10.0  # shorter gaps are bridged without a doubt
+MOST_DETAIL: Final = 200  # characters of a record's own words that a page shows
+STANDING_MPS: Final = 0.5  # slower is not driving
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Told:
     kind: str
     severity: str
     confirmed: bool
+    counts: bool  # it may weigh in a score: confirmed, and about driving
     utc_ns: int | None
     certain: bool
     time: str
@@ -38,6 +41,7 @@ class Told:
     duration: str
     before: str
     where: str
+    detail: str
     sources: list[str]
     why: list[str]
     rule: str
@@ -62,6 +66,7 @@ def tell(words: Words, row: EventRow, mark: int, origin_ns: int | None) -> Told:
         kind=text.among("kind", event.kind),
         severity=text.among("severity", event.severity),
         confirmed=event.confirmed,
+        counts=event.confirmed and event.kind in DRIVING_KINDS,
         utc_ns=utc_ns,
         certain=words.certain(row.clock),
         time=moment(words, row.clock, event.t_ns, origin_ns),
@@ -71,6 +76,7 @@ def tell(words: Words, row: EventRow, mark: int, origin_ns: int | None) -> Told:
         duration=words.duration(event.duration_ns / NS_PER_S),
         before=text("event.unknown") if event.speed_before_mps is None else words.speed(event.speed_before_mps),
         where=words.coordinates(event.latitude or 0.0, event.longitude or 0.0) if known else text("event.no_place"),
+        detail=_detail(event),
         sources=[text.among("source", s) for s in event.sources],
         why=list(why(words, event)),
         rule=event.rule,
@@ -115,14 +121,32 @@ def how_hard(words: Words, event: Event) -> str:
             return text(f"hard.{event.kind}", duration=words.duration(peak))
         case "over_rev":
             return text("hard.over_rev", rpm=words.number(peak, 0))
+        case "power_lost":
+            return text(
+                "hard.power_lost.moving" if peak > STANDING_MPS else "hard.power_lost.standing", speed=words.kmh(peak)
+            )
+        case "towed":
+            return text("hard.towed.tilted" if event.unit == "deg" else "hard.towed.moved", peak=words.number(peak, 0))
+        case "gnss_lost" | "clock_unknown":
+            return text(f"hard.{event.kind}", duration=words.duration(peak))
+        case "vin_mismatch" | "dtc_set" | "dtc_cleared":
+            return text(f"hard.{event.kind}", detail=_detail(event) or text("event.unknown"))
+        case "bump" | "parked_impact" | "low_battery" | "gnss_jammed" | "over_temperature" | "disk_nearly_full":
+            return text(f"hard.{event.kind}", peak=words.number(peak))
+        case _ if event.unit == "s":
+            return text("hard.lasting", duration=words.duration(peak))
         case _:
             return text("hard.other", peak=words.number(peak), unit=event.unit)
 
 
+def _detail(event: Event) -> str:
+    return event.detail[:MOST_DETAIL]
+
+
 def threshold(words: Words, event: Event) -> str:
-    """Say from where its severity begins, as the record has it."""
+    """Say from where its severity begins, as the record has it; "" where a thing is there or not, without a measure."""
     if event.levels is None:
-        return words.text("event.no_levels")
+        return words.text("event.no_levels") if event.kind in DRIVING_KINDS else ""
     level = event.levels[SEVERITIES.index(event.severity)]
     severity = words.text.among("severity", event.severity)
     return words.text("event.threshold", severity=severity, level=_level(words, event, level))
@@ -130,7 +154,7 @@ def threshold(words: Words, event: Event) -> str:
 
 def _levels(words: Words, event: Event) -> str:
     if event.levels is None:
-        return words.text("event.no_levels")
+        return words.text("event.no_levels") if event.kind in DRIVING_KINDS else ""
     shown = [
         f"{words.text.among('severity', s)} {_level(words, event, v)}"
         for s, v in zip(SEVERITIES, event.levels, strict=True)
@@ -180,7 +204,11 @@ def why(words: Words, event: Event) -> Sequence[str]:
     unoriented = event.rule.startswith("harsh_unoriented")
     sources = _listed(words, event.sources)
     said = []
-    if event.confirmed:
+    if event.kind not in DRIVING_KINDS:
+        said.append(text("why.no_driving"))
+        if not event.confirmed:
+            said.append(text("why.suspected"))
+    elif event.confirmed:
         said.append(text("why.agreed" if len(event.sources) > 1 else "why.confirmed", sources=sources))
     elif unoriented:
         said.append(text("why.unoriented"))

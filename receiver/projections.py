@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Table, and_, or_, select
 
 from agent.chain import Entry
-from agent.records import KINDS, Clock, Crash, Event, Record, Track, Trip
+from agent.records import DRIVING_KINDS, KINDS, Clock, Crash, Event, Record, Track, Trip
 from receiver import db
 
 QUALITIES: Final = ("none", "restored", "ntp", "gnss")  # worst first
@@ -58,7 +58,8 @@ def _storable(value: object) -> bool:
 
 
 def _trip_row(r: Any) -> Row:
-    confirmed = (n for name, n in r.event_counts.items() if not name.endswith(".unconfirmed"))
+    told = ((name.partition("."), n) for name, n in r.event_counts.items())
+    confirmed = (n for (kind, _, severity), n in told if severity != "unconfirmed" and kind in DRIVING_KINDS)
     same = "end_ns start_latitude start_longitude end_latitude end_longitude distance_m moving_s idle_s stops"
     return {**_same(r, same + " max_speed_mps night_s"), "t_ns": r.start_ns, "events": sum(confirmed)}
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Query
 
 from agent.clock import NS_PER_S
-from agent.records import SEVERITIES, Trip
+from agent.records import DRIVING_KINDS, SEVERITIES, Trip
 from receiver import charts, draw
 from receiver.charts import Bar, Chart
 from receiver.draw import Map
@@ -336,7 +336,7 @@ def _readout(
 
 def _figures(words: Words, page: TripPage) -> list[Figure]:
     text, record = words.text, page.record
-    confirmed = sum(1 for e in page.events if e.record.confirmed)
+    confirmed = sum(1 for e in page.events if e.record.confirmed and e.record.kind in DRIVING_KINDS)
     return [
         Figure(text("trip.distance"), words.km(record.distance_m), text("unit.km")),
         Figure(text("trip.duration"), words.duration((record.end_ns - record.start_ns) / NS_PER_S), ""),
