@@ -1,8 +1,10 @@
 """Write to a store as fast as it goes and say after each step what has been accepted; killed by test_store_damage.
 
 Each line: samples accepted in this boot, then the head of the event lane. Run as a module with folder and boot id.
+A line is one write: `print` makes four where PYTHONUNBUFFERED is set, and the end may come between them.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,7 +23,7 @@ def main() -> None:
             store.append_block(drive(STEP_S, start_ns=step * STEP_S * S, seed=step))
             store.flush()
             entries = store.append([(step, event(step)), (step, health(step)), (step, event(step))])
-            print((step + 1) * STEP_S * 40, entries[-1].seq, flush=True)
+            os.write(1, b"%d %d\n" % ((step + 1) * STEP_S * 40, entries[-1].seq))
             if step % 5 == 0:
                 store.acknowledge({"event": entries[0].seq})
                 store.prune(UTC_2026)
