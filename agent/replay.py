@@ -113,7 +113,6 @@ def run(
     uplink: str = "",
     config: Path | None = None,
     wait_s: float = 60.0,
-    pace: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Replayed:
     """Replay `files` (merged by time) and return what was found; raise RoadwitnessError for what a person can mend."""
@@ -123,7 +122,7 @@ def run(
         names = ", ".join(sorted(list_profiles(folder)))
         raise ConfigError(f"{dbc}: a DBC file needs --profile to say which signals mean what (known: {names})")
     decode = Decode(load_profile(profile, folder, dbc) if profile else None, folder)
-    source = Replay(files, decode, pace)
+    source = Replay(files, decode)
     with ExitStack() as stack:
         stack.callback(source.close)
         source.open()

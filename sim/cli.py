@@ -94,10 +94,17 @@ SocketCan = Annotated[
     str, typer.Option("--socketcan", help="Send on this interface (vcan0) in place of slcan.", show_default=False)
 ]
 Protocol = Annotated[str, typer.Option(help="What the ELM327 finds: 6 is CAN 11/500, 3 is ISO 9141-2.")]
+AgentConfig = Annotated[
+    Path | None,
+    typer.Option("--agent-config", help="Write here the agent.toml that finds these wires.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object when ready and one at the end.")]
 
 
-@app.command(epilog="Example: roadwitness sim car --scenario commute --seed 7 --fault gps-lost@60 --json")
+@app.command(
+    epilog="Example: roadwitness sim car --scenario commute --seed 7 --agent-config /tmp/agent.toml, "
+    "and beside it: roadwitness agent --config /tmp/agent.toml --store /tmp/box"
+)
 def car(
     scenario: Annotated[
         str, typer.Option(help="What is driven; see the list of scenarios.", autocompletion=_complete)
@@ -113,6 +120,7 @@ def car(
     gpsd_port: GpsdPort = 0,
     socketcan: SocketCan = "",
     protocol: Protocol = "6",
+    agent_config: AgentConfig = None,
     as_json: Json = False,
 ) -> None:
     """Drive the virtual car on wires: slcan, ELM327, gpsd and IIO, as an agent finds them in a car."""
@@ -123,7 +131,7 @@ def car(
 
     folders = config_dir()
     tape = drive_tape(simulate(scenario, seed, minutes), folders, load_profile("simcar", folders))
-    _play(tape, speed, fault, folder, gpsd_port, socketcan, protocol, as_json)
+    _play(tape, speed, fault, folder, gpsd_port, socketcan, protocol, agent_config, as_json)
 
 
 @app.command(epilog="Example: roadwitness sim play drive.log.xz --profile canmod --speed 5x")
@@ -140,6 +148,7 @@ def play(
     gpsd_port: GpsdPort = 0,
     socketcan: SocketCan = "",
     protocol: Protocol = "6",
+    agent_config: AgentConfig = None,
     as_json: Json = False,
 ) -> None:
     """Play recordings on the same wires; fixes and inertial samples that they hold leave CAN for their own wires."""
@@ -149,7 +158,7 @@ def play(
 
     folders = config_dir()
     tape = recorded_tape(recordings, folders, load_profile(profile, folders) if profile else None)
-    _play(tape, speed, fault, folder, gpsd_port, socketcan, protocol, as_json)
+    _play(tape, speed, fault, folder, gpsd_port, socketcan, protocol, agent_config, as_json)
 
 
 @app.command(epilog="Example: roadwitness sim faults --json")
@@ -175,6 +184,7 @@ def _play(
     gpsd_port: int,
     socketcan: str,
     protocol: str,
+    agent_config: Path | None,
     as_json: bool,
 ) -> None:
     """Put a tape on wires until it ends, or somebody ends it."""
@@ -182,6 +192,7 @@ def _play(
     from sim.car import speed_of
     from sim.wire_faults import plan
     from sim.wires import Wires, known_protocol
+    from sim.wiring import agent_toml
 
     stop = threading.Event()
     with ExitStack() as stack:
@@ -191,6 +202,8 @@ def _play(
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roadwitness-car-")))
         wires = stack.enter_context(Wires(folder, tape, socketcan=socketcan, gpsd_port=gpsd_port, protocol=protocol))
+        if agent_config is not None:
+            agent_config.write_text(agent_toml(wires), encoding="utf-8")
         _end_on_signal(stack, stop)
         _say({"ready": True, "speed": times, **wires.described}, as_json)
         _say(play_on(tape, wires, stop, speed=times, faults=planned), as_json)

@@ -30,7 +30,11 @@ WEEK: Final = (
     ("hills-rough", 14, 8.0, 2, 15.5),
     ("night", 15, 8.0, 1, 22.4),
 )
-NOW: Final = ("commute", 21, 15.0)  # what it drives while somebody watches, in real time
+NOW: Final = (
+    "commute",
+    22,
+    15.0,
+)  # what it drives while somebody watches, in real time; the first fix comes after 10 s
 LOCAL_H: Final = 8.0  # the car drives in China, which has one time zone
 PROFILE: Final = "simcar"
 MOSQUITTO_PATH: Final = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
@@ -114,7 +118,7 @@ class Product:
 
         return serve_in_thread(self._engine, http, self._stack)
 
-    def drive(self, scenario: str, seed: int, minutes: float, start_utc_s: float, pace: float | None = None) -> str:
+    def drive(self, scenario: str, seed: int, minutes: float, start_utc_s: float) -> str:
         """Drive once, replay the log through the agent, send it, and return a line about it."""
         from agent.replay import run
         from sim.drive import simulate
@@ -124,7 +128,7 @@ class Product:
         drive = simulate(scenario, seed, minutes, start_utc_s)
         log = write_drive(drive, self._folder / "drives" / f"{scenario}-{seed}")[0]
         store = self._folder / "agent"
-        found = run([log], profile=PROFILE, store=store, uplink=self.broker_url, wait_s=HELD_S, pace=pace)
+        found = run([log], profile=PROFILE, store=store, uplink=self.broker_url, wait_s=HELD_S)
         km = sum(t.distance_m for t in found.trips) / 1000
         seconds = (monotonic_ns() - began_ns) / NS_PER_S
         return (
@@ -133,14 +137,21 @@ class Product:
         )
 
     def drive_on(self) -> None:
-        """Drive in real time, again and again, until the person at the terminal presses Ctrl-C."""
+        """Drive on the wires in real time, again and again, until the person at the terminal presses Ctrl-C."""
+        from sim.live import Live
+
         scenario, seed, minutes = NOW
-        try:
-            while True:
-                typer.echo(self.drive(scenario, seed, minutes, wall_ns() / NS_PER_S, pace=1.0))
-                seed += 1
-        except KeyboardInterrupt:
-            typer.echo("Ending.")
+        with Live(self._folder, self.broker_url) as live:
+            typer.echo(f"The agent reads the car's wires in a process of its own; its log is {live.log}")
+            try:
+                while True:
+                    played = live.drive(scenario, seed, minutes)
+                    typer.echo(
+                        f"{scenario}: {played['played_s'] / 60:.0f} min, {played['frames_sent']:,} frames; again"
+                    )
+                    seed += 1
+            except KeyboardInterrupt:
+                typer.echo("Ending.")
 
     def compare(self) -> dict[str, Any]:
         """Return what the agent has and what the receiver holds, and whether they are equal entry by entry."""
@@ -186,7 +197,12 @@ def _broker(folder: Path, stack: ExitStack, embedded: bool) -> str:
         port = free.getsockname()[1]
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_inflight_messages 0\n")
-    process = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program, "-c", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C ends the agent first, then the broker
+    )
     stack.callback(_end, process)
     pause = threading.Event()
     deadline_ns = monotonic_ns() + round(START_S * NS_PER_S)

@@ -1,0 +1,25 @@
+"""Write the agent.toml with which an agent finds the virtual car's wires."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.wires import Wires
+
+
+def agent_toml(wires: "Wires", broker_url: str = "") -> str:
+    """Return the text of an agent.toml: one `[drivers.KIND.NAME]` table for each wire, and the broker where given."""
+    tables: dict[str, dict[str, Any]] = {"broker": {"url": broker_url}} if broker_url else {}
+    tables |= driver_tables(wires)
+    parts = [f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in t.items()) for name, t in tables.items()]
+    return "\n".join(parts)
+
+
+def driver_tables(wires: "Wires") -> dict[str, dict[str, Any]]:
+    """Return what the agent must be told of each wire, by the name of its table; the profile it finds by listening."""
+    told = wires.described
+    tables = {
+        f"drivers.canbus.can{number}": {**where, "bus": bus} for number, (bus, where) in enumerate(told["can"].items())
+    }
+    named = {"elm327": "drivers.elm327.obd", "gpsd": "drivers.gps.main", "imu": "drivers.imu.box"}
+    return tables | {table: told[wire] for wire, table in named.items() if wire in told}

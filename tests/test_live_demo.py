@@ -1,0 +1,80 @@
+"""`roadwitness demo` with a page: the agent in its own process reads the car's wires, and the page follows."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.config import config_dir
+from agent.settings import load_agent
+from agent.store import Store
+from drivers.decode.profile import load_profile
+from sim.drive import simulate
+from sim.tape import drive_tape
+from sim.wires import Wires
+from sim.wiring import agent_toml
+
+PATIENCE_S = 60.0
+
+
+def test_the_agent_accepts_the_configuration_that_the_car_writes(tmp_path: Path) -> None:
+    tape = drive_tape(simulate("commute", 1, 2.0), config_dir(), load_profile("simcar", config_dir()))
+    with Wires(tmp_path / "car", tape) as wires:
+        text = agent_toml(wires, "mqtt://127.0.0.1:1")
+    tape.close()
+    (tmp_path / "agent.toml").write_text(text, encoding="utf-8")
+    assert {kind: list(named) for kind, named in tomllib.loads(text)["drivers"].items()} == {
+        "canbus": ["can0"],
+        "elm327": ["obd"],
+        "gps": ["main"],
+        "imu": ["box"],
+    }
+    assert load_agent(tmp_path / "agent.toml").broker.url == "mqtt://127.0.0.1:1"
+
+
+@pytest.mark.timeout(150)
+def test_the_page_follows_the_car_on_its_wires_and_ctrl_c_keeps_the_drive(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "agent", "demo", "--drives", "1", "--embedded-broker", "--http", "127.0.0.1:0"]
+    with subprocess.Popen([*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stdout is not None
+            said = ""
+            while "vehicles/" not in said:
+                said = demo.stdout.readline()
+                assert said, "the demo ended"
+            page = re.search(r"http://\S+", said)
+            assert page is not None
+            seen = {state["position"]: state for state in _states(page[0] + "/live.json", moving=12)}
+            assert len(seen) == 12
+            assert all(float(state["speed"]) > 0 for state in seen.values())
+        finally:
+            demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0
+    with Store.open(tmp_path / "agent", read_only=True) as store:
+        trips = [stored.record for stored in store.trips()]
+        assert len(trips) == 2
+        assert trips[-1].quality.speed_share.keys() >= {"wheel", "obd", "gnss"}
+        assert store.verify().ok
+    assert (tmp_path / "agent.log").read_text(encoding="utf-8").endswith("ended with everything stored\n")
+
+
+def _states(url: str, moving: int) -> list[dict[str, str]]:
+    """Ask until the car was seen driving in `moving` places."""
+    never = threading.Event()
+    until_ns = monotonic_ns() + round(PATIENCE_S * NS_PER_S)
+    found: dict[str, dict[str, str]] = {}
+    while len(found) < moving and monotonic_ns() < until_ns:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            state = json.load(answer)
+        if state["speed"] not in ("–", "0"):
+            found[state["position"]] = state
+        wait(never, 0.5)
+    return list(found.values())
