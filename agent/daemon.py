@@ -41,7 +41,7 @@ TICK_S: Final = 0.1  # the spine's rows come at 10 Hz: waking more often would f
 SECOND_NS: Final = NS_PER_S
 STOP_S: Final = 2.0  # for the feeds to end; one that hangs is left behind
 MOST_HANGS: Final = 3  # of one device in a run; then only a new process helps
-RECOVERY_S: Final = 60.0  # asked of systemd for each chunk of recovery; one takes well under a second
+RECOVERY_S: Final = 60.0  # asked of systemd to open the store and for each chunk of recovery; one takes a second
 
 
 class DeviceHangsError(RuntimeError):
@@ -89,6 +89,7 @@ class Daemon:
 
     def run(self) -> None:
         """Run until `stop` or the end of all recordings; raise what ended a thread, or RoadwitnessError."""
+        self._still_starting()  # a first store is begun, an old one checked, a suspect one read through
         with Store.open(self._place.folder, self._settings.store) as store:
             ladder = Ladder(self._place.folder, self._boot, self._settings.daemon.crashes)
             level = ladder.begin(clock.monotonic_ns())

@@ -1,9 +1,12 @@
 """The store's tables as an ordered list of migrations, each recorded in the transaction that applies it.
 
-sqlite-utils applies them; it takes a third of a second to import, so `up_to_date` asks first, in plain SQL.
+sqlite-utils applies them, at a first start and after an update alone: `up_to_date` asks first, in plain SQL.
 """
 
 import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from agent.errors import StoreError
@@ -150,12 +153,29 @@ def up_to_date(connection: sqlite3.Connection, path: str) -> bool:
 
 def migrate(connection: sqlite3.Connection, stop_before: str | None = None) -> None:
     """Apply what is missing, each migration in one transaction with its record."""
-    from sqlite_utils import Database, Migrations
+    with _without_pandas():
+        from sqlite_utils import Database, Migrations
 
     migrations = Migrations(_SET)
     for name, statements in MIGRATIONS:
         migrations(name=name)(_Script(statements))
     migrations.apply(Database(connection, execute_plugins=False), stop_before=stop_before)
+
+
+@contextmanager
+def _without_pandas() -> Iterator[None]:
+    """Hide pandas, which sqlite-utils imports where it is installed, for types of columns that no table here has.
+
+    It costs 68 MB for as long as the agent runs, and five sixths of the first opening (docs/decisions/0170).
+    """
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # importing it raises ImportError
+    try:
+        yield
+    finally:
+        del sys.modules["pandas"]
 
 
 class _Script:
