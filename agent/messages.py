@@ -141,7 +141,10 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Address(NamedTuple):
-    """A topic taken apart: `what` is up, birth, status, live or ack; `lane` only for up."""
+    """A topic taken apart: `what` is up, birth, status, live, ack, file or files; `lane` only for up and file.
+
+    For `file` it is what follows `file/`, which agent.filemessages takes apart.
+    """
 
     device: str
     what: str
@@ -149,7 +152,9 @@ class Address(NamedTuple):
 
 
 ROOT: Final = "rw/v1"
-_TOPIC: Final = re.compile(rf"{ROOT}/(rw-[0-9a-f]{{16}})/(?:(birth|status|live|ack)|up/({'|'.join(LANES)}))")
+_TOPIC: Final = re.compile(
+    rf"{ROOT}/(rw-[0-9a-f]{{16}})/(?:(birth|status|live|ack|files)|up/({'|'.join(LANES)})|file/([0-9a-z/]+))"
+)
 UP_FILTER: Final = f"{ROOT}/+/up/+"
 BIRTH_FILTER: Final = f"{ROOT}/+/birth"
 STATUS_FILTER: Final = f"{ROOT}/+/status"
@@ -157,7 +162,7 @@ LIVE_FILTER: Final = f"{ROOT}/+/live"
 
 
 def topic(device: str, what: str, lane: str = "") -> str:
-    """Return the topic of `what` (birth, status, live, ack, or up with a lane) of one device."""
+    """Return the topic of `what` (birth, status, live, ack, files, or up with a lane) of one device."""
     return f"{ROOT}/{device}/{what}/{lane}" if lane else f"{ROOT}/{device}/{what}"
 
 
@@ -166,9 +171,11 @@ def address(name: str) -> Address:
     found = _TOPIC.fullmatch(name)
     if found is None:
         raise MessageError("unknown topic")
-    device, what, lane = found.groups()
-    if what is None:
+    device, what, lane, rest = found.groups()
+    if lane is not None:
         return Address(device, "up", lane)
+    if rest is not None:
+        return Address(device, "file", rest)
     return Address(device, what)
 
 

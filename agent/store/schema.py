@@ -85,6 +85,16 @@ CREATE TABLE package (
 CREATE INDEX crash_when ON crash (boot, t_ns);
 """
 
+_UPLOADS: Final = """
+-- packages of which the receiver said that it holds every file, and of which record's body that is the SHA-256
+CREATE TABLE uploaded_package (incident TEXT PRIMARY KEY, digest TEXT NOT NULL);
+-- bytes of a file, by its SHA-256, that the receiver was last known to hold
+CREATE TABLE uploaded_file (file TEXT PRIMARY KEY, acknowledged INTEGER NOT NULL);
+-- bytes sent: day counts from 1970-01-01 UTC, kind is a lane or a class of files
+CREATE TABLE traffic (day INTEGER NOT NULL, kind TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (day, kind));
+CREATE INDEX package_incident ON package (incident);
+"""
+
 # Released migrations never change; a new one goes to the end.
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0001_lanes", _LANES),
@@ -92,6 +102,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0003_samples", _SAMPLES),
     ("0004_dropped", _DROPPED),
     ("0005_crashes", _CRASHES),
+    ("0006_uploads", _UPLOADS),
 )
 
 # kind of record -> the attribute that is its time, and the attributes that its projection keeps

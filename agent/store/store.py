@@ -18,6 +18,7 @@ from agent.store import reading, retention, verification
 from agent.store.database import Database, StoreSettings, open_for_reading, open_for_writing
 from agent.store.lanes import Boot, Lanes
 from agent.store.samples import Samples
+from agent.store.uploads import UploadTable
 
 
 class Store:
@@ -32,6 +33,7 @@ class Store:
         self._samples = samples
         self._settings = settings
         self._boot: Boot | None = None
+        self.uploads = UploadTable(database)
         self.moved_aside = moved_aside  # the sentence for people when a damaged file was replaced
 
     @classmethod
@@ -59,6 +61,11 @@ class Store:
         except BaseException:
             database.close()
             raise
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the store stands in."""
+        return self._database.path.parent
 
     @property
     def device(self) -> str:
