@@ -62,6 +62,8 @@ CHANNELS: Final[tuple[Channel, ...]] = (
     Channel(26, "Vehicle.ADAS.ESC.IsEngaged", "", 0.0, 1.0, 1.0),
     Channel(27, "Vehicle.Exterior.AirTemperature", "degC", *_TEMPERATURE),
     Channel(28, "Vehicle.Powertrain.FuelSystem.RelativeLevel", "%", *_PERCENT),
+    Channel(31, "Vehicle.Cabin.Seat.Row1.DriverSide.IsBelted", "", 0.0, 1.0, 1.0),
+    Channel(32, "Vehicle.Cabin.Seat.Row1.PassengerSide.IsBelted", "", 0.0, 1.0, 1.0),
     # wheels, from the bus
     Channel(30, "Wheel.Speed", "m/s", *_SPEED),
     # satellite receiver
