@@ -216,7 +216,7 @@ class Daemon:
             self._second_ns = now_ns + SECOND_NS
             if not self._recording:
                 self._learned(pipeline, keeper, timekeeper.look(now_ns))
-            self._watch_feeds(now_ns)
+            self._watch_feeds(now_ns, ladder)
             if now_ns >= self._prune_ns:
                 self._prune_ns = now_ns + round(self._settings.daemon.prune_s * NS_PER_S)
                 self._prune(store, timekeeper.utc_ns(now_ns))
@@ -243,8 +243,10 @@ class Daemon:
             pipeline.spine.clock_known(learned)
             keeper.append([(learned.t_ns, learned)])
 
-    def _watch_feeds(self, now_ns: int) -> None:
+    def _watch_feeds(self, now_ns: int, ladder: Ladder) -> None:
         for i, feed in enumerate(self._feeds):
+            if not ladder.crashes and feed.barred(now_ns):  # if that did not help, the other devices are worth more
+                raise DeviceHangsError(f"{feed.name} is still held by a thread that hangs in it")
             step = feed.hanging(now_ns)
             if step is None:
                 continue

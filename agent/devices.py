@@ -159,10 +159,11 @@ _MAKERS: Final[dict[str, Callable[[Any, Any, Path], Driver]]] = {
 def makers(tables: DriverTables, folder: Path) -> list[Callable[[], Driver]]:
     """Return for each configured device what makes its driver; `folder` holds profiles and DBC files.
 
-    Raises ConfigError when two tables name one device, or recordings stand beside devices.
+    Raises ConfigError when two tables name one device or one wire, or recordings stand beside devices.
     """
     found: list[Callable[[], Driver]] = []
     places: dict[str, str] = {}
+    wires: dict[str, str] = {}
     for kind in fields(tables):
         for name, settings in getattr(tables, kind.name).items():
             make = _maker(kind.name, settings, folder)
@@ -170,11 +171,26 @@ def makers(tables: DriverTables, folder: Path) -> list[Callable[[], Driver]]:
             device = make().name
             if device in places:
                 raise ConfigError(f"{table} and {places[device]} both read {device}; remove one")
-            places[device] = table
+            wire = _wire(settings)
+            if wire and wire in wires:
+                raise ConfigError(
+                    f"{wires[wire]} and {table} both read {wire}: all on it would count twice; remove one"
+                    " (obdcan reads all that canbus reads, and asks besides)"
+                )
+            places[device] = wires[wire] = table
             found.append(make)
     if tables.replay and len(found) > 1:
         raise ConfigError("drivers.replay stands alone: put all recordings into one table, and remove the devices")
     return found
+
+
+def _wire(settings: Any) -> str:
+    """Return the wire that only one device may read, "" where several may."""
+    if isinstance(settings, Elm327Settings):
+        return settings.port
+    if isinstance(settings, CanSettings):
+        return settings.channel if settings.interface == "slcan" else f"{settings.interface} {settings.channel}"
+    return ""
 
 
 def _maker(kind: str, settings: Any, folder: Path) -> Callable[[], Driver]:

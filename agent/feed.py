@@ -75,6 +75,7 @@ class Feed(threading.Thread):
         *,
         patient: bool = False,
         lost_since_ns: int | None = None,
+        before: "Feed | None" = None,
         rng: random.Random | None = None,
     ) -> None:
         self._driver = make()
@@ -85,6 +86,8 @@ class Feed(threading.Thread):
         self._patient = patient
         self._rng = rng or random.Random()
         self._stopping = threading.Event()
+        self._given_up = threading.Event()
+        self._before = before
         self._busy: tuple[str, int] | None = None
         self._lost_since_ns = lost_since_ns
         self._attempts = 0  # to open, in this outage
@@ -100,7 +103,10 @@ class Feed(threading.Thread):
         try:
             self._live()
         except BaseException as bug:  # raised again in the main thread, which ends the process
-            self._intake.fail(bug)
+            if self._given_up.is_set():
+                log.warning("%s: the thread that hung ended with %s: %s", self.name, type(bug).__name__, bug)
+            else:
+                self._intake.fail(bug)
 
     def stop(self) -> None:
         """End after the present read."""
@@ -115,10 +121,24 @@ class Feed(threading.Thread):
         limit_s = self._settings.open_s if step == "open" else self._settings.hang_s
         return step if now_ns - since_ns > limit_s * NS_PER_S else None
 
+    def barred(self, now_ns: int) -> bool:
+        """Say whether the device cannot be had because a thread that was given up still has it."""
+        lost_ns = self._lost_since_ns
+        return (
+            self._before is not None
+            and self._before.is_alive()
+            and lost_ns is not None
+            and now_ns - lost_ns > self._settings.retry_cap_s * NS_PER_S
+        )
+
     def replace(self, now_ns: int, step: str) -> "Feed":
-        """Give up this feed, whose thread hangs in `step`; return a fresh one for the same device, not started."""
+        """Give up this feed, whose thread hangs in `step`; return a fresh one for the same device, not started.
+
+        Should the thread come back, it closes what it has of the device and ends; nothing it brings is taken.
+        """
+        self._given_up.set()
         self._stopping.set()
-        self._intake.leave(self.name)
+        self._intake.leave(self.name)  # after what was just being put
         limit_s = self._settings.open_s if step == "open" else self._settings.hang_s
         detail = f"{self.name}: hangs in {step} for {limit_s:g} s; the device is opened anew"
         since_ns = now_ns if self._lost_since_ns is None else self._lost_since_ns
@@ -126,7 +146,13 @@ class Feed(threading.Thread):
             log.warning("%s", detail)
             self._tell(now_ns, "lost", detail)
         return Feed(
-            self._make, self._intake, self._settings, patient=self._patient, lost_since_ns=since_ns, rng=self._rng
+            self._make,
+            self._intake,
+            self._settings,
+            patient=self._patient,
+            lost_since_ns=since_ns,
+            before=self,
+            rng=self._rng,
         )
 
     def _live(self) -> None:
@@ -156,7 +182,7 @@ class Feed(threading.Thread):
                 return  # given up while it hung: a successor reads the device
             now_ns = clock.monotonic_ns()
             if len(block):
-                self._intake.put(self.name, block, now_ns, patient=self._patient)
+                self._intake.put(self.name, block, now_ns, patient=self._patient, unless=self._given_up)
             self._well(now_ns, len(block) > 0)
 
     def _during(self, step: str, act: Callable[[], T]) -> T:

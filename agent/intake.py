@@ -50,16 +50,27 @@ class Intake:
         """Set when the spine should look at once; the spine clears it."""
         return self._woken
 
-    def put(self, name: str, block: Block, now_ns: int, *, patient: bool = False) -> None:
+    def put(
+        self,
+        name: str,
+        block: Block,
+        now_ns: int,
+        *,
+        patient: bool = False,
+        unless: threading.Event | None = None,
+    ) -> None:
         """Take the samples of one feed, which may use its array again; a `patient` feed waits where there is no room.
 
-        Order of time is the feed's promise within itself.
+        Order of time is the feed's promise within itself. Nothing is taken once `unless` is set: then another reads
+        the device.
         """
         own = block.copy()
         with self._lock:
             while patient and self._count > self._most // 2 and not self._closed:
                 self._woken.set()
                 self._room.wait(ROOM_S)
+            if unless is not None and unless.is_set():
+                return
             source = self._sources.setdefault(name, _Source())
             if self._released_ns is not None:
                 late = int(np.searchsorted(own["t"], self._released_ns, side="left"))

@@ -42,6 +42,11 @@ class Ladder:
         self._crashes: list[int] = []
         self.reason = ""  # of the last crash
 
+    @property
+    def crashes(self) -> int:
+        """How many crashes counted when the rung was last asked for."""
+        return len(self._crashes)
+
     def begin(self, now_ns: int) -> Level:
         """Count the run before if it crashed; say how much to start."""
         kept = self._load()

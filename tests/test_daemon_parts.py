@@ -128,6 +128,14 @@ def test_every_kind_of_device_can_be_configured_without_being_opened(tmp_path: P
         ("[drivers.gpss.main]", "gps"),
         ("[drivers.gps.main]\nhots = 'x'", "host"),
         ("[drivers.gps.a]\n[drivers.gps.b]", "drivers.gps.b and drivers.gps.a both read gps:127.0.0.1:2947"),
+        (
+            "[drivers.canbus.body]\n[drivers.obdcan.diag]\ntransmit = true",
+            "drivers.canbus.body and drivers.obdcan.diag both read socketcan can0: all on it would count twice",
+        ),
+        (
+            "[drivers.canbus.a]\ninterface = 'slcan'\nchannel = '/dev/ttyUSB0'\n[drivers.elm327.b]",
+            "drivers.canbus.a and drivers.elm327.b both read /dev/ttyUSB0",
+        ),
         ("[drivers.gps.a]\n[drivers.replay.b]\nfiles = ['a.log']", "stands alone"),
         ("[drivers.replay.b]\nfiles = []", "files must name a recording"),
         ("[daemon.crashes]\nminimal_after = 9", "minimal_after"),
