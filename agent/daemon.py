@@ -90,7 +90,7 @@ class Daemon:
     def run(self) -> None:
         """Run until `stop` or the end of all recordings; raise what ended a thread, or RoadwitnessError."""
         self._still_starting()  # a first store is begun, an old one checked, a suspect one read through
-        with Store.open(self._place.folder, self._settings.store) as store:
+        with Store.open(self._place.folder, self._settings.store, monotonic_ns=clock.monotonic_ns) as store:
             ladder = Ladder(self._place.folder, self._boot, self._settings.daemon.crashes)
             level = ladder.begin(clock.monotonic_ns())
             if level == "hold":
