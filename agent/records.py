@@ -155,6 +155,7 @@ class Health(Record, frozen=True, kw_only=True):
     state: Literal["ok", "degraded", "lost"]
     detail: str  # one plain sentence
     counts: dict[str, int] = {}
+    facts: dict[str, str] = {}  # what was learned, by name: the same in a form that a program reads
 
 
 class Track(Record, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from agent.errors import DriverError
 from agent.records import Health
 from drivers.can.wire import CanSettings, Wire, make_wire
 from drivers.decode.profile import IdFilter, Profile, load_profile
-from drivers.facts import Facts
+from drivers.facts import Facts, say_vehicle
 
 if TYPE_CHECKING:
     from drivers.decode.decode import Decode
@@ -120,6 +120,10 @@ class CanBus:
             name = self._decode.profile.title if self._decode.profile is not None else ""
             said = f"decoded as {name}" if name else "no vehicle profile fits this bus; name one with `profile`"
             self._facts.say(now_ns, f"{self.name}:profile", "ok" if name else "degraded", said)
+        if self._decode is not None:
+            told = self._decode.vehicle_info
+            vin, valid = told.get("vin"), bool(told.get("vin_valid"))
+            say_vehicle(self._facts, now_ns, self.name, vin, valid, self._decode.unit_dtcs)
         return self._facts.standing(counts)
 
     @property

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from agent.blocks import Block, empty_block, make_block
 from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import DriverError
+from agent.records import Health
 from drivers.elm import diagnosis
 from drivers.elm.command import Command, Listen
 from drivers.elm.dialogue import Adapter, Dialogue, Script, Timing
@@ -20,6 +21,7 @@ from drivers.elm.session import Session
 from drivers.elm.settings import Elm327Settings
 from drivers.elm.talk import Talker
 from drivers.elm.vehicle import Vehicle
+from drivers.facts import Facts, say_vehicle
 
 T = TypeVar("T")
 
@@ -49,6 +51,7 @@ class Elm327:
         self._session.start(self._talker)
         self._script: Script[None] | None = None
         self._request: Command | Listen | None = None
+        self._facts = Facts()
 
     def open(self) -> None:
         """Open the port, find the rate, bring the adapter up; raise DriverError when none answers.
@@ -97,6 +100,13 @@ class Elm327:
     def counts(self) -> dict[str, int]:
         """Count failures by the adapter's own words, and repairs, since opening."""
         return dict(self._session.dialogue.counters)
+
+    def health(self) -> list[Health]:
+        """Return who the vehicle says it is and what trouble codes its control units list."""
+        car = self._session.vehicle
+        if car is not None:
+            say_vehicle(self._facts, self._clock(), self.name, car.vin, car.vin_valid, car.codes)
+        return self._facts.standing({})
 
     @property
     def vehicle(self) -> Vehicle | None:

@@ -74,6 +74,11 @@ class Decode:
         """The trouble codes of the last answers: stored, pending, permanent."""
         return self._obd.dtcs
 
+    @property
+    def unit_dtcs(self) -> dict[str, dict[str, list[str]]]:
+        """The same by control unit: stored, pending, permanent -> unit -> codes."""
+        return self._obd.unit_dtcs
+
     def _listen(self, frames: Frames, buses: list[str]) -> None:
         if not len(frames.t):
             return

@@ -219,6 +219,11 @@ class ObdDecoder:
         """Give the trouble codes of the last answers of all control units, sorted: stored, pending, permanent."""
         return {name: sorted({c for codes in by_unit.values() for c in codes}) for name, by_unit in self._codes.items()}
 
+    @property
+    def unit_dtcs(self) -> dict[str, dict[str, list[str]]]:
+        """Give the trouble codes of the last answers: stored, pending, permanent -> control unit ('7E8') -> codes."""
+        return self._codes
+
     def decode(self, frames: Frames) -> Block:
         """Return the samples of the answers that these frames complete, in the order of the frames."""
         blocks = [block for messages in self._reassembler.walk(frames) for block in self._samples(messages)]

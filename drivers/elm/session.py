@@ -8,7 +8,7 @@ from typing import Final
 from agent.channels import number
 from agent.clock import NS_PER_S
 from agent.errors import DriverError
-from drivers.elm import bringup, vehicle
+from drivers.elm import bringup, diagnosis, vehicle
 from drivers.elm.command import Listen
 from drivers.elm.dialogue import AdapterLost, Dialogue, Hushed, Script, Timing
 from drivers.elm.line import SCHEMES, Line
@@ -25,6 +25,8 @@ PLAUSIBLE_V: Final = (4.0, 36.0)  # the adapter itself resets below some 4 V; no
 VOLTAGE_S: Final = 2.0  # while polling: cranking lasts about as long
 RESTING_VOLTAGE_S: Final = 10.0  # paused or without a vehicle
 SILENT: Final = 6  # requests without any answer, one after the other, before the vehicle counts as gone
+CODES_FIRST_S: Final = 20.0  # after the vehicle is found: speed comes first
+CODES_EVERY_S: Final = 300.0  # trouble codes change seldom; the same as drivers.can.conversation
 PROBE_AGAIN_S: Final = 60.0  # then twice as long each time: whether requests may carry more than they do
 IDLE_S: Final = 1.0  # longest single wait, so that pausing is noticed
 # Ports that have no rate of their own: one rate is enough.
@@ -64,6 +66,7 @@ class Session:
         self._closed_protocol = False
         self._probe_due_ns = 0
         self._probe_after_s = PROBE_AGAIN_S
+        self._codes_due_ns = 0
 
     def prepare(self, line: Line, baud: int) -> Script[None]:
         """Find the rate (`baud` 0) and bring the adapter up; raise DriverError when none answers."""
@@ -108,6 +111,7 @@ class Session:
         self.plan = Plan(found.units, wanted, self._speed_hz, self._clock())
         self._probe_after_s = PROBE_AGAIN_S
         self._take_probed(self.plan)
+        self._codes_due_ns = self._clock() + int(CODES_FIRST_S * NS_PER_S)
 
     def _take_probed(self, plan: Plan) -> None:
         plan.most, plan.counted = self.dialogue.adapter.most or 1, bool(self.dialogue.adapter.counted)
@@ -136,6 +140,11 @@ class Session:
         elif now_ns >= self._probe_due_ns and not (self.plan.counted and self.plan.most > 1):
             yield from vehicle.probe(self.dialogue, self.vehicle)  # what was lost to a bad moment comes back
             self._take_probed(self.plan)
+        elif now_ns >= self._codes_due_ns:
+            self._codes_due_ns = now_ns + int(CODES_EVERY_S * NS_PER_S)
+            car = self.vehicle
+            for name, by_unit in (yield from diagnosis.codes(self.dialogue, car)).items():
+                car.codes.setdefault(name, {}).update(by_unit)  # a unit that is silent now said something before
         else:
             yield from self._poll(self.vehicle, self.plan)
 

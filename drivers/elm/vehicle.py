@@ -28,6 +28,8 @@ class Vehicle:
     vin_valid: bool = False
     remembered: bool = False  # the PIDs come from the cache
     silent: list[int] = field(default_factory=list)  # PIDs that the car claims and does not answer
+    # trouble codes as last read: 'stored', 'pending', 'permanent' -> control unit -> codes
+    codes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
 
 def find(d: Dialogue, prefer: str | None, thorough: bool) -> Script[Vehicle | None]:
