@@ -16,6 +16,7 @@ from agent.clock import NS_PER_S
 from agent.errors import DriverError
 from agent.intake import Intake
 from agent.records import Health
+from agent.rest import Rest
 from drivers import Driver
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,9 @@ class Feed(threading.Thread):
         self._opened_ns = 0
         self._spoken = False
         self._told: dict[str, str] = {self.name: "lost"} if lost_since_ns is not None else {}
+        self._learned: dict[str, dict[str, str]] = {}
         self._facts_due_ns = 0
+        self._rest: Rest = before._rest if before is not None else Rest()
         self.ended = False  # the driver has nothing more to give: a recording is over
 
     def run(self) -> None:
@@ -111,6 +114,15 @@ class Feed(threading.Thread):
     def stop(self) -> None:
         """End after the present read."""
         self._stopping.set()
+        self._rest.interrupt()
+
+    def rest(self, pause_s: float, *, closed: bool = False) -> None:
+        """Leave the vehicle alone, wait `pause_s` after each read, or close the device; any thread may call it."""
+        self._rest.begin(self._driver, pause_s, closed=closed)
+
+    def wake(self) -> None:
+        """Ask and read again at once; any thread may call it."""
+        self._rest.end(self._driver)
 
     def hanging(self, now_ns: int) -> str | None:
         """Return the step in which the driver hangs, None while it does not."""
@@ -164,17 +176,21 @@ class Feed(threading.Thread):
                     self._lost(trouble)
             finally:
                 self._during("close", self._driver.close)
-            if not self.ended and not self._stopping.is_set():
+            if self._rest.closed:
+                self._intake.leave(self.name)
+                self._rest.while_closed(self._stopping)
+            elif not self.ended and not self._stopping.is_set():
                 clock.wait(self._stopping, self._pause_s())
         if not self._stopping.is_set():
             self._intake.leave(self.name)
 
     def _session(self) -> None:
         """Open and read until trouble, the end, or `stop`."""
+        self._rest.apply(self._driver)
         self._during("open", self._driver.open)
         self._opened_ns = clock.monotonic_ns()
-        while not self._stopping.is_set():
-            block = self._during("read", lambda: self._driver.read(READ_S))
+        while not self._stopping.is_set() and not self._rest.closed:
+            block = self._during("read", lambda: self._driver.read(self._rest.read_s(READ_S)))
             if block is None:
                 self.ended = True
                 return
@@ -184,6 +200,7 @@ class Feed(threading.Thread):
             if len(block):
                 self._intake.put(self.name, block, now_ns, patient=self._patient, unless=self._given_up)
             self._well(now_ns, len(block) > 0)
+            self._rest.between_reads()
 
     def _during(self, step: str, act: Callable[[], T]) -> T:
         self._busy = (step, clock.monotonic_ns())
@@ -206,8 +223,8 @@ class Feed(threading.Thread):
         if now_ns >= self._facts_due_ns and isinstance(self._driver, Knowing):
             self._facts_due_ns = now_ns + FACTS_NS
             for fact in self._driver.health():
-                if self._told.get(fact.source, "ok") != fact.state:
-                    self._told[fact.source] = fact.state
+                if (self._told.get(fact.source, "ok"), self._learned.get(fact.source, {})) != (fact.state, fact.facts):
+                    self._told[fact.source], self._learned[fact.source] = fact.state, fact.facts
                     self._intake.tell(fact)
 
     def _lost(self, trouble: DriverError) -> None:

@@ -57,7 +57,7 @@ class ObdCan(CanBus):
         self._next: Ask | None = None
         self._asked: _Asked | None = None
         self._held: list[Block] = []
-        self._paused = False
+        self._paused = self._look_anew = False
 
     def open(self) -> None:
         """Open the wire and begin to look for the vehicle; ConfigError unless sending is allowed."""
@@ -82,20 +82,24 @@ class ObdCan(CanBus):
             self._facts.say(monotonic_ns(), f"{self.name}:vehicle", "lost", words)
         return super().health()
 
-    def pause(self, paused: bool) -> None:
-        """Stop asking, at once, or go on: a vehicle whose engine is off must be left to sleep.
+    def pause(self) -> None:
+        """Stop asking, at once: a vehicle whose engine is off must be left to sleep; any thread may call it."""
+        self._paused = True
 
-        Going on looks for a vehicle that did not answer without waiting for the next turn.
-        """
-        if self._paused and not paused and self._asked is None and not self.vehicle.polling:
-            self._begin()
-        self._paused = paused
+    def resume(self) -> None:
+        """Ask again, and look at once for a vehicle that did not answer; any thread may call it."""
+        self._look_anew = self._paused
+        self._paused = False
 
     def read(self, timeout_s: float) -> Block:
         """Return the samples that have come, at the latest after `timeout_s`; asks what is due meanwhile."""
         until_ns = monotonic_ns() + round(timeout_s * NS_PER_S)
         while True:
             now_ns = monotonic_ns()
+            if self._look_anew:
+                self._look_anew = False
+                if self._asked is None and not self.vehicle.polling:
+                    self._begin()
             self._ask_if_due(now_ns)
             wake_ns = until_ns
             if self._asked is not None:

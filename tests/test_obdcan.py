@@ -270,12 +270,12 @@ def test_pausing_stops_at_once_and_going_on_goes_on(car):
     driver = car(unit)
     driver.open()
     poll_until(driver, lambda blocks: count(blocks, "Obd.Speed") >= 1)
-    driver.pause(True)
+    driver.pause()
     driver.read(0.2)
     heard = len(unit.heard)
     driver.read(0.3)
     assert len(unit.heard) == heard
-    driver.pause(False)
+    driver.resume()
     poll_until(driver, lambda blocks: count(blocks, "Obd.Speed") >= 1)
 
 
@@ -292,11 +292,11 @@ def test_a_car_that_slept_is_looked_for_at_once_when_polling_goes_on(car):
         "lost",
         "no control unit answers; is the ignition on, and is this the diagnostic bus?",
     )
-    driver.pause(True)
+    driver.pause()
     driver.read(0.0)
     unit.asleep = False
     began_ns = monotonic_ns()
-    driver.pause(False)
+    driver.resume()
     poll_until(driver, lambda blocks: driver.vehicle.supported)
     assert monotonic_ns() - began_ns < NS_PER_S
     assert vehicle_health(driver) == ("ok", "control units answer: 7E8")

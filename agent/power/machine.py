@@ -183,7 +183,7 @@ class PowerState:
         if not by:
             return None
         self.alive_ns = now_ns
-        self._woken_by = "" if running or by == "motion" and self.driven(now_ns) else by
+        self._woken_by = "" if running or (by == "motion" and self.driven(now_ns)) else by
         self._before_v = 0.0
         return self._become(now_ns, "driving" if moving else "engine_on" if running else "engine_off", why)
 

@@ -8,7 +8,7 @@ KINDS: Final = ("canbus", "obdcan", "elm327", "gps", "imu", "power")
 
 @dataclass(frozen=True, slots=True)
 class PowerRules:
-    """Sleep, wake and cut-off. Voltages are those of a 12 V system, doubled where the car has 24 V (docs/sources.md P1)."""
+    """Sleep, wake and cut-off (docs/sources.md P1). Voltages are of a 12 V system, doubled where the car has 24 V."""
 
     # signs
     running_rpm: float = 300.0  # faster than any starter turns an engine, slower than any engine idles

@@ -54,7 +54,7 @@ _AXES: Final = tuple(number(f"Imu.Acceleration.{a}") for a in "XYZ")
 
 @dataclass(slots=True)
 class Run:
-    """Something that goes on since `since_ns`, last noticed at `last_ns`; a gap of more than `gap_ns` begins it anew."""
+    """Something that goes on since `since_ns`, last noticed at `last_ns`; a gap above `gap_ns` begins it anew."""
 
     gap_ns: int
     since_ns: int = NEVER

@@ -23,6 +23,7 @@ QUANTITIES: Final = {"accel": ("Imu.Acceleration", 1.0), "anglvel": ("Imu.Angula
 TIMESTAMP: Final = "in_timestamp"
 TEMPERATURE: Final = "in_temp"
 MILLI: Final = 1e-3
+ROOM_S: Final = 4.0  # the buffer holds so much: a parked car's sensor is read once a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class IioDevice:
         watermark = max(1, round(rate_hz * batch_s))
         buffer = self.folder / "buffer"
         if (buffer / "length").exists():
-            write(self._name, buffer / "length", str(max(2, 8 * watermark)))  # room for a feed that is late
+            write(self._name, buffer / "length", str(max(2, 8 * watermark, round(ROOM_S * rate_hz))))  # for a late feed
         if (buffer / "watermark").exists():
             write(self._name, buffer / "watermark", str(watermark))
         return layout, rate_hz, monotonic
