@@ -4,11 +4,12 @@ import queue
 from collections.abc import Callable
 
 from agent import messages
+from agent.filemessages import CHUNK_TYPE
 from agent.link import BrokerSettings, Happening, Link
 
 
 class MqttUplink:
-    """A device's connection to its broker: subscribes to its acknowledgements, leaves `offline` as its last will."""
+    """A device's connection to its broker: subscribes to what it is answered, leaves `offline` as its last will."""
 
     def __init__(self, settings: BrokerSettings, device: str) -> None:
         self._happened: queue.SimpleQueue[Happening] = queue.SimpleQueue()
@@ -17,9 +18,9 @@ class MqttUplink:
             settings,
             device,
             self._take,
-            filters=[messages.topic(device, "ack")],
+            filters=[messages.topic(device, "ack"), messages.topic(device, "files")],
             will=(messages.topic(device, "status"), messages.encode_status(device, "offline")),
-            content_types={"up": messages.CONTENT_TYPE},
+            content_types={"up": messages.CONTENT_TYPE, "file": CHUNK_TYPE},
             keep_session=True,
         )
 

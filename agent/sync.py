@@ -7,18 +7,22 @@ position. On any doubt the position is forgotten and asked for again. No queue, 
 
 import logging
 import random
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from agent import clock, messages
+from agent import filemessages, messages
 from agent.chain import Entry
 from agent.clock import NS_PER_S
 from agent.link import Arrived, Delivered, Down, Happening, Refused, Up
 from agent.records import LANES, Health
+from agent.syncthread import SyncThread
 from agent.uplink import LaneSource, Phase, SyncSettings, SyncStatus, Trouble, Uplink
+from agent.upload.budget import LOOK_NS as BUDGET_LOOK_NS
+from agent.upload.budget import Budget
+from agent.upload.status import UploadStatus
+from agent.upload.uploads import Uploads
 
 __all__ = ["LaneSource", "Sync", "SyncSettings", "SyncStatus", "SyncThread", "Uplink"]
 
@@ -49,6 +53,8 @@ class Sync:
         capabilities: list[str] | None = None,
         on_health: Callable[[Health], None] | None = None,
         rng: random.Random | None = None,
+        uploads: Uploads | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._source = source
         self._uplink = uplink
@@ -58,6 +64,8 @@ class Sync:
         self._capabilities = capabilities or []
         self._on_health = on_health or (lambda _: None)
         self._rng = rng or random.Random()
+        self._uploads = uploads
+        self._budget = budget
         self._now_ns = 0
         self._due_ns = 0
         self._phase: Phase = "waiting"
@@ -67,7 +75,7 @@ class Sync:
         self._acked: dict[str, int] = {}
         self._sent: dict[str, int] = {}
         self._flights: list[_Flight] = []
-        self._unanswered: deque[bool] = deque()  # published and not taken by the broker: is it progress of sending?
+        self._unanswered: deque[str] = deque()  # what was published and not taken by the broker: up, file, live, …
         self._live: messages.Live | None = None
         self._held: dict[str, int] = {}  # lane -> when to try it again
         self._told: set[str] = set()  # what was said once and need not be said again
@@ -81,10 +89,12 @@ class Sync:
         if now_ns >= self._due_ns:
             self._fall_due()
         if self._phase == "sending":
-            self._fill()
+            lanes_are_empty = self._fill()
             self._tell_where()
+            if self._uploads is not None:
+                return self._send_files(self._uploads, lanes_are_empty)
         self._show()
-        return min([self._due_ns, *self._held.values()]) if self._phase == "sending" else self._due_ns
+        return self._next_ns()
 
     def show(self, live: messages.Live) -> None:
         """Tell where the car is, if there is a connection and nothing newer comes before; any thread may call it."""
@@ -96,6 +106,10 @@ class Sync:
         self._uplink.close()
         self._flights = []
         self._phase = "stopped"
+        if self._uploads is not None:
+            self._uploads.close()
+        if self._budget is not None:
+            self._budget.close()
         self._show()
 
     # what happens to us
@@ -112,8 +126,10 @@ class Sync:
             self._refused(happening.reason)
         elif isinstance(happening, Delivered):
             # a broker answers in the order in which it was asked (MQTT 5, 4.6)
-            progress = self._unanswered.popleft() if self._unanswered else True
-            if progress and self._flights:
+            what = self._unanswered.popleft() if self._unanswered else "up"
+            if what == "file" and self._uploads is not None:
+                self._uploads.delivered(self._now_ns)
+            if what != "live" and self._flights:
                 self._due_ns = self._now_ns + self._answer_ns()
 
     def _fall_due(self) -> None:
@@ -165,6 +181,9 @@ class Sync:
     def _take_message(self, arrived: Arrived) -> None:
         try:
             where = messages.address(arrived.topic)
+            if where.what == "files":
+                self._take_files(where.device, arrived.payload)
+                return
             ack = messages.decode_ack(arrived.payload)
             if where.device != self._source.device or where.what != "ack" or ack.device != where.device:
                 raise messages.MessageError("not our acknowledgement")
@@ -215,6 +234,8 @@ class Sync:
                 )
             self._acked[lane] = self._sent[lane] = theirs
         self._due_ns = self._now_ns + IDLE_NS
+        if self._uploads is not None:
+            self._uploads.begin(self._session, self._now_ns)
         self._well()
 
     def _move(self, ack: messages.Ack) -> None:
@@ -226,6 +247,8 @@ class Sync:
                 self._held.pop(lane, None)
                 self._attempts = 0
                 self._due_ns = self._now_ns + self._answer_ns()
+                if lane == "clip" and self._uploads is not None:
+                    self._uploads.refresh()
         self._flights = [f for f in self._flights if f.last_seq > self._acked[f.lane]]
         if not self._flights:
             self._due_ns = self._now_ns + IDLE_NS
@@ -240,13 +263,31 @@ class Sync:
         self._flights = [f for f in self._flights if f.lane != lane]
         self._once(f"hold {lane} {reason}", logging.WARNING, reason, health="degraded")
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
+        """Send what the window takes; say whether every lane was looked at and nothing of it must wait."""
         for lane in LANES:
             if self._held.get(lane, 0) > self._now_ns:
                 continue
             self._held.pop(lane, None)
             while len(self._flights) < self._settings.window and self._send(lane):
                 pass
+        return len(self._flights) < self._settings.window
+
+    def _send_files(self, uploads: Uploads, lanes_are_empty: bool) -> int:
+        if lanes_are_empty:
+            uploads.fill(self._now_ns, self._publish_file)
+        self._show()
+        return min(self._next_ns(), uploads.come_back_ns()) if lanes_are_empty else self._next_ns()
+
+    def _take_files(self, device: str, payload: bytes) -> None:
+        answer = filemessages.decode_files(payload)
+        if device != self._source.device or answer.device != device:
+            raise messages.MessageError("not our answer")
+        if self._uploads is not None:
+            self._uploads.take(answer, self._now_ns)
+
+    def _publish_file(self, topic: str, payload: bytes) -> bool:
+        return self._hand_over("file", topic, payload)
 
     def _send(self, lane: str) -> bool:
         """Send the next batch of a lane; say whether there was one."""
@@ -267,10 +308,15 @@ class Sync:
         if len(payload) > messages.MAX_PAYLOAD or any(len(e.body) > messages.MAX_BODY for e in entries):
             self._hold(lane, f"an entry after {after} of lane {lane} is too large to send")
             return False
+        if self._budget is not None and not self._budget.allows(lane, len(payload), self._now_ns):
+            self._wait_for_budget(lane)
+            return False
         if not self._publish("up", payload, lane):
             return False  # the connection is gone; Down follows
         if not self._flights:
             self._due_ns = self._now_ns + self._answer_ns()
+        if self._budget is not None:
+            self._budget.spend(lane, len(payload))
         self._flights.append(_Flight(lane, entries[-1].seq, len(entries)))
         self._sent[lane] = entries[-1].seq
         status = self.status
@@ -285,15 +331,24 @@ class Sync:
     def _tell_where(self) -> None:
         live, self._live = self._live, None
         if live is not None:
-            self._publish("live", messages.encode_live(live), progress=False)
+            self._publish("live", messages.encode_live(live))
 
-    def _publish(
-        self, what: str, payload: bytes, lane: str = "", *, retain: bool = False, progress: bool = True
-    ) -> bool:
-        if not self._uplink.publish(messages.topic(self._source.device, what, lane), payload, retain):
+    def _publish(self, what: str, payload: bytes, lane: str = "", *, retain: bool = False) -> bool:
+        return self._hand_over(what, messages.topic(self._source.device, what, lane), payload, retain)
+
+    def _hand_over(self, what: str, topic: str, payload: bytes, retain: bool = False) -> bool:
+        if not self._uplink.publish(topic, payload, retain):
             return False
-        self._unanswered.append(progress)
+        self._unanswered.append(what)
         return True
+
+    def _next_ns(self) -> int:
+        return min([self._due_ns, *self._held.values()]) if self._phase == "sending" else self._due_ns
+
+    def _wait_for_budget(self, lane: str) -> None:
+        """Look again in a minute: a new day brings a new budget. Nothing is lost by it, and crashes never wait."""
+        self._held[lane] = self._now_ns + BUDGET_LOOK_NS
+        self._once(f"budget {lane}", logging.WARNING, f"the byte budget of lane {lane} is used up", health="degraded")
 
     # troubles
 
@@ -301,6 +356,7 @@ class Sync:
         self._trouble(trouble, reason)
         self._phase = "waiting"
         self._flights = []
+        self._forget_files()
         self._due_ns = self._now_ns + self._backoff_ns()
 
     def _refused(self, reason: str) -> None:
@@ -308,7 +364,12 @@ class Sync:
         self._uplink.close()
         self._phase = "waiting"
         self._flights = []
+        self._forget_files()
         self._due_ns = self._now_ns + self._ns(self._settings.refused_s * self._rng.uniform(0.75, 1.25))
+
+    def _forget_files(self) -> None:
+        if self._uploads is not None:
+            self._uploads.lost()
 
     def _backoff_ns(self) -> int:
         wait_s = min(self._settings.retry_cap_s, self._settings.retry_s * 2.0 ** min(self._attempts, 30))
@@ -350,7 +411,8 @@ class Sync:
         heads = self._source.heads()
         acked = self._acked if self._acked else self._source.positions()
         behind = sum(max(0, head - acked.get(lane, 0)) for lane, head in heads.items())
-        self.status = replace(self.status, phase=self._phase, acknowledged=dict(acked), behind=behind)
+        files = UploadStatus() if self._uploads is None else self._uploads.status
+        self.status = replace(self.status, phase=self._phase, acknowledged=dict(acked), behind=behind, files=files)
 
     def _answer_ns(self) -> int:
         return self._ns(self._settings.answer_s)
@@ -376,52 +438,3 @@ def _without_gaps(entries: list[Entry]) -> list[Entry]:
         if entries[i].seq != entries[i - 1].seq + 1:
             return entries[:i]
     return entries
-
-
-class SyncThread(threading.Thread):
-    """Runs a `Sync` until stopped; `wake` says that there is something new to send."""
-
-    def __init__(self, sync: Sync, uplink: Uplink, on_bug: Callable[[BaseException], None] | None = None) -> None:
-        super().__init__(name="sync", daemon=True)
-        self._sync = sync
-        self._on_bug = on_bug
-        self._woken = threading.Event()
-        self._stopping = False
-        uplink.on_happening(self.wake)
-
-    @property
-    def status(self) -> SyncStatus:
-        """What sync is doing."""
-        return self._sync.status
-
-    def wake(self) -> None:
-        """Look at once for something to do."""
-        self._woken.set()
-
-    def show(self, live: messages.Live) -> None:
-        """Tell where the car is."""
-        self._sync.show(live)
-        self._woken.set()
-
-    def stop(self, timeout_s: float = 5.0) -> None:
-        """Stop and disconnect; return when it is done or after `timeout_s`."""
-        self._stopping = True
-        self._woken.set()
-        if self.is_alive():
-            self.join(timeout_s)
-
-    def run(self) -> None:
-        """Step until stopped."""
-        try:
-            while not self._stopping:
-                self._woken.clear()
-                now_ns = clock.monotonic_ns()
-                due_ns = self._sync.step(now_ns)
-                if not self._stopping:
-                    clock.wait(self._woken, max(0.0, (due_ns - now_ns) / NS_PER_S))
-        except BaseException as bug:
-            if self._on_bug is None:
-                raise
-            self._on_bug(bug)
-        finally:
-            self._sync.close()

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from agent import messages
 from agent.chain import Entry
 from agent.link import Happening
+from agent.upload.status import UploadStatus
 
 
 class LaneSource(Protocol):
@@ -103,3 +104,4 @@ class SyncStatus:
     asked: int = 0
     overdue: int = 0  # times that acknowledgements stayed away and sending began again from the position
     ignored: int = 0  # messages that could not be used
+    files: UploadStatus = field(default_factory=UploadStatus)

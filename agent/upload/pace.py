@@ -1,0 +1,80 @@
+"""How much may be under way: the link's measured rate times its delay, and not more than was allowed.
+
+A chunk's rate sample is what was acknowledged between its sending and its acknowledgement (the estimator of BBR,
+draft-ietf-ccwg-bbr, 4.1); the window is twice the product of the highest rate and the shortest delay lately seen.
+"""
+
+import math
+from collections import deque
+from typing import Final
+
+from agent.clock import NS_PER_S
+from agent.upload.settings import LEAST_CHUNK, UploadSettings
+
+GAIN: Final = 2.0  # BBR's: twice the product keeps a link full while answers come in groups
+SAMPLES: Final = 32  # of which the best counts: some seconds' worth, so that a slower network is noticed
+FIRST_WINDOW: Final = 2  # before anything is known
+
+
+class Pace:
+    """Measures one connection; `begin` forgets what was known of the one before."""
+
+    def __init__(self, settings: UploadSettings) -> None:
+        self._settings = settings
+        self._acknowledged = 0  # bytes since the connection began
+        self._rates: deque[float] = deque(maxlen=SAMPLES)
+        self._delays_ns: deque[int] = deque(maxlen=SAMPLES)
+        self._credit = 0.0
+        self._credit_ns = 0
+
+    def begin(self, now_ns: int) -> None:
+        """Forget what was measured."""
+        self._rates.clear()
+        self._delays_ns.clear()
+        self._credit_ns = now_ns
+
+    @property
+    def acknowledged(self) -> int:
+        """Bytes acknowledged so far: noted with each chunk that is sent."""
+        return self._acknowledged
+
+    def arrived(self, size: int, sent_ns: int, acknowledged_then: int, now_ns: int) -> None:
+        """Take the acknowledgement of `size` bytes sent at `sent_ns`, when `acknowledged_then` were acknowledged."""
+        self._acknowledged += size
+        took_ns = max(1, now_ns - sent_ns)
+        self._delays_ns.append(took_ns)
+        self._rates.append((self._acknowledged - acknowledged_then) / (took_ns / NS_PER_S))
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second that the link was seen to carry; 0 while unknown."""
+        return max(self._rates, default=0.0)
+
+    def chunk(self) -> int:
+        """Return how large a chunk should be, in bytes."""
+        if not self._rates:
+            return min(self._settings.chunk_bytes, 4 * LEAST_CHUNK)
+        fitting = int(self.rate * self._settings.chunk_s) // LEAST_CHUNK * LEAST_CHUNK
+        return max(LEAST_CHUNK, min(self._settings.chunk_bytes, fitting))
+
+    def window(self) -> int:
+        """Return how many chunks may be under way."""
+        if not self._rates:
+            return min(FIRST_WINDOW, self._settings.window)
+        product = self.rate * min(self._delays_ns) / NS_PER_S
+        return min(self._settings.window, max(FIRST_WINDOW, math.ceil(GAIN * product / self.chunk())))
+
+    def wait_ns(self, size: int, now_ns: int) -> int:
+        """Return for how long `size` more bytes must wait for `max_bytes_per_s`; 0 when they may go."""
+        cap = self._settings.max_bytes_per_s
+        if not cap:
+            return 0
+        most = float(max(cap, self._settings.chunk_bytes))
+        self._credit = min(most, self._credit + cap * (now_ns - self._credit_ns) / NS_PER_S)
+        self._credit_ns = now_ns
+        return 0 if self._credit >= size else math.ceil((size - self._credit) / cap * NS_PER_S)
+
+    def sent(self, size: int) -> None:
+        """Count bytes against `max_bytes_per_s`."""
+        if self._settings.max_bytes_per_s:
+            self._credit -= size
