@@ -139,6 +139,7 @@ class Feed(threading.Thread):
         return (
             self._before is not None
             and self._before.is_alive()
+            and self._attempts > 0
             and lost_ns is not None
             and now_ns - lost_ns > self._settings.retry_cap_s * NS_PER_S
         )

@@ -153,6 +153,8 @@ def test_what_is_just_being_put_when_the_thread_is_given_up_is_not_taken() -> No
 def test_a_device_that_a_hanging_thread_keeps_is_told_apart_from_one_that_is_merely_away(time: Time) -> None:
     port = Port("read")
     feed, successor = given_up(time, port, Intake(1000, S))
+    assert not successor.barred(time.now_ns + 1000 * S)  # it has not tried yet
+    successor._lost(DriverError("device is busy"))
     assert not successor.barred(time.now_ns + int((SETTINGS.retry_cap_s - 1) * S))
     assert successor.barred(time.now_ns + int((SETTINGS.retry_cap_s + 1) * S))
     port.go_on.set()
