@@ -27,9 +27,16 @@ TIME_UNIT_NS: Final = 100_000  # 0.1 ms: a tenth of the shortest period sampled 
 _LEAST_UNIT_NS: Final = 1_000  # below it differences of differences of 64-bit times would overflow
 # Differences of a noisy sensor hold few true repeats: short chance matches disturb the entropy coder more than they
 # save. On trip164 this needs 8 % fewer bytes than level 9 for 1.3 times its time (3 ms a minute of data), and 1 % fewer
-# than level 19 for a sixth of its time (benchmarks/storage.py).
+# than level 19 for a sixth of its time (benchmarks/storage.py). The logs bound the compressor's own memory: 2.8 MB in
+# place of level 9's 13 MB, at the same size, for what comes before half a megabyte ago is never like what comes now.
 _COMPRESSION: Final = zstandard.ZstdCompressionParameters.from_level(
-    9, strategy=zstandard.STRATEGY_BTOPT, min_match=6, write_content_size=True
+    9,
+    strategy=zstandard.STRATEGY_BTOPT,
+    min_match=6,
+    window_log=19,
+    chain_log=18,
+    hash_log=18,
+    write_content_size=True,
 )
 
 MAX_SAMPLES: Final = 1 << 20  # a minute at 17,000 samples/s, more than two saturated 500 kbit/s buses give
