@@ -1,6 +1,6 @@
 """The daemon: feeds, one spine, store and sync in one process that ends well or ends loudly.
 
-The main thread is the spine's. It wakes ten times a second, merges what the feeds brought, drives the spine, keeps
+The main thread is the spine's. It wakes ten times a second, once while the car is parked, merges what the feeds brought, drives the spine, keeps
 what comes of it, and only then feeds the watchdog. A thread that dies of a bug ends the process with a traceback;
 systemd starts it again, and what was driven is recovered from the store (agent.recovery).
 """
@@ -19,11 +19,17 @@ from agent.clock import NS_PER_S
 from agent.config import config_dir
 from agent.errors import ConfigError, RoadwitnessError, StoreError
 from agent.feed import Feed
+from agent.incident.folder import PACKAGES
+from agent.incident.recorder import Recorder
+from agent.incident.recovery import take_up
+from agent.incident.retention import prune as prune_packages
+from agent.incident.writer import IncidentWriter
 from agent.intake import Intake
 from agent.ladder import Ladder, Level
 from agent.patience import PatientStore
 from agent.pipeline import Pipeline
-from agent.records import Clock, Health, Record
+from agent.power.parking import TICK_S, Parking
+from agent.records import Clock, Crash, Health, Record
 from agent.recovery import finish_boot, resumed
 from agent.sending import Sending
 from agent.settings import AgentConfig, load_agent
@@ -37,7 +43,6 @@ from drivers.replay import Replay
 log = logging.getLogger(__name__)
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-TICK_S: Final = 0.1  # the spine's rows come at 10 Hz: waking more often would find nothing new
 SECOND_NS: Final = NS_PER_S
 STOP_S: Final = 2.0  # for the feeds to end; one that hangs is left behind
 MOST_HANGS: Final = 3  # of one device in a run; then only a new process helps
@@ -68,10 +73,12 @@ class Daemon:
         if not self._makers:
             raise ConfigError(devices.NONE)
         self._recording = bool(settings.drivers.replay)
+        self._packages = place.folder / PACKAGES
         self._boot = place.boot or (uuid.uuid4().hex if self._recording else kernel_boot_id())
         self._intake = Intake(settings.daemon.queue_samples, round(settings.daemon.hold_s * NS_PER_S))
         self._feeds: list[Feed] = []
         self._hangs: dict[str, int] = {}
+        self._parking: Parking | None = None  # recordings do not park
         self._stopping = threading.Event()
         self._reloading = False
         self._next_spine: AgentConfig | None = None
@@ -110,7 +117,7 @@ class Daemon:
 
     def _drive(self, store: Store, ladder: Ladder, level: Level) -> None:
         """Take up the boot, run, and end it."""
-        spine, records = self._take_up(store)
+        spine, records, incidents = self._take_up(store)
         keeper = PatientStore(store, clock.monotonic_ns)
         keeper.append(records)
         if store.moved_aside:
@@ -118,7 +125,9 @@ class Daemon:
         sending = self._send(store, self._settings)
         try:
             timekeeper = Timekeeper(spine.boot_time, self._place.folder)
-            pipeline = Pipeline(spine, keeper, sending)
+            pipeline = Pipeline(spine, keeper, sending, incidents)
+            if not self._recording:
+                self._parking = self._manage_power(store, pipeline, keeper)
             if level == "normal":
                 self._start_feeds()
             else:
@@ -143,19 +152,26 @@ class Daemon:
 
     # beginning
 
-    def _take_up(self, store: Store) -> tuple[Spine, list[tuple[int, Record]]]:
+    def _take_up(self, store: Store) -> tuple[Spine, list[tuple[int, Record]], IncidentWriter]:
         """Begin the boot: finish what an earlier one left, or go on where this one was when the agent ended."""
+        s = self._settings
+        recorder = Recorder(s.incident, self._boot)
+        incidents = IncidentWriter(self._packages, recorder, self._intake.tell)
         if self._recording:
             store.begin_boot(self._boot, recorded=True)
-            s = self._settings
-            return Spine(s.fusion, s.detection, s.trips, boot_time=BootTime(recorded=True)), []
+            time = BootTime(recorded=True)
+            spine = Spine(s.fusion, s.detection, s.trips, boot_time=time, crash=s.crash, boot=self._boot)
+            return spine, [], incidents
         before = store.last_boot()
         if before is not None and before != self._boot:
             trips = finish_boot(store, before, self._settings, self._still_starting)
             if trips:
                 log.warning("recovered %d trip%s that the last boot left open", trips, "s" if trips > 1 else "")
         store.begin_boot(self._boot)
-        return resumed(store, self._boot, self._settings, BootTime(), self._still_starting)
+        spine, missing = resumed(store, self._boot, s, BootTime(), self._still_starting, recorder)
+        found = [record for _, record in missing if isinstance(record, Crash)]
+        incidents.write(take_up(store, self._packages, recorder, found, s, self._still_starting))
+        return spine, missing, incidents
 
     def _still_starting(self) -> None:
         self._place.watchdog.starting(RECOVERY_S)
@@ -183,6 +199,19 @@ class Daemon:
             store, settings.broker, settings.sync, self._boot, on_health=self._intake.tell, on_bug=self._intake.fail
         )
 
+    def _manage_power(self, store: Store, pipeline: Pipeline, keeper: PatientStore) -> Parking:
+        return Parking(
+            self._settings.power,
+            self._settings.trips,
+            pipeline,
+            keeper,
+            store,
+            clock.monotonic_ns(),
+            feeds=lambda: self._feeds,
+            connect=lambda: self._send(store, self._settings),
+            status=self._place.watchdog.status,
+        )
+
     def _start_feeds(self) -> None:
         for make in self._makers:
             feed = Feed(make, self._intake, self._settings.daemon.feed, patient=self._recording)
@@ -204,11 +233,13 @@ class Daemon:
         level: Level,
     ) -> Level:
         """Do one round of work; return the level of the next."""
-        clock.wait(self._intake.woken, TICK_S)
+        clock.wait(self._intake.woken, TICK_S if self._parking is None else self._parking.tick_s)
         self._intake.woken.clear()
         self._intake.raise_bug()
         now_ns = clock.monotonic_ns()
         self._work(pipeline, keeper, now_ns)
+        if self._parking is not None and level == "normal":
+            self._parking.step(now_ns)
         if self._reloading:
             self._reload(store, pipeline)
         self._renew_spine(pipeline)
@@ -235,8 +266,11 @@ class Daemon:
             if pipeline.sending is not None:
                 pipeline.sending.wake()
         if len(block):
+            if self._parking is not None:
+                self._parking.take(block)
             pipeline.step(block)
         keeper.tend()
+        pipeline.tend()
 
     def _learned(self, pipeline: Pipeline, keeper: PatientStore, learned: Clock | None) -> None:
         if learned is not None:
@@ -259,11 +293,14 @@ class Daemon:
     def _prune(self, store: Store, now_utc_ns: int | None) -> None:
         try:
             report = store.prune(now_utc_ns)
+            removed = prune_packages(self._packages, self._settings.incident, now_utc_ns)
         except StoreError as trouble:
             log.warning("%s; old data stay until the next look", trouble)
             return
         if report.blocks or report.entries:
             log.info("pruned %d blocks and %d records", report.blocks, report.entries)
+        if removed.packages:
+            log.info("removed %d packages that the receiver holds, %d bytes", removed.packages, removed.bytes)
 
     def _reload(self, store: Store, pipeline: Pipeline) -> None:
         """Take new values: the uplink's at once, thresholds when no trip is going on, others at a restart."""
@@ -276,9 +313,11 @@ class Daemon:
             log.error("%s; the configuration in use stays", wrong)
             return
         old, self._settings = self._settings, settings
-        if (settings.fusion, settings.detection, settings.trips) != (old.fusion, old.detection, old.trips):
+        if any(getattr(settings, n) != getattr(old, n) for n in ("fusion", "detection", "trips", "crash")):
             self._next_spine = settings
-        rest = [n for n in ("store", "daemon", "drivers") if getattr(settings, n) != getattr(old, n)]
+        rest = [
+            n for n in ("incident", "store", "daemon", "drivers", "power") if getattr(settings, n) != getattr(old, n)
+        ]
         log.info("configuration read again%s", f"; {', '.join(rest)} wait for a restart" if rest else "")
 
     def _send_anew(self, store: Store, pipeline: Pipeline, settings: AgentConfig) -> None:
@@ -296,7 +335,7 @@ class Daemon:
         if self._next_spine is None or pipeline.spine.driving:
             return
         s, self._next_spine = self._next_spine, None
-        pipeline.renew(s.fusion, s.detection, s.trips)
+        pipeline.renew(s.fusion, s.detection, s.trips, s.crash)
         log.info("new thresholds apply")
 
     # ending
@@ -321,8 +360,12 @@ class Daemon:
         now_ns = clock.monotonic_ns()
         self._work(pipeline, keeper, now_ns, everything=True)
         pipeline.finish()
+        if self._parking is not None:
+            self._parking.finish()
         if not self._recording:
             timekeeper.save(now_ns)
+        elif pipeline.incidents is not None:
+            pipeline.incidents.finish()  # a boot goes on when the agent is started again; a recording is over
         keeper.last()
         log.info("ended with everything stored")
 

@@ -46,6 +46,13 @@ class PatientStore:
         except StoreError as trouble:
             self._refused(trouble)
 
+    def flush(self) -> None:
+        """Make the samples taken so far durable now, if the disk takes them."""
+        try:
+            self._store.flush()
+        except StoreError as trouble:
+            self._refused(trouble)
+
     def tend(self) -> None:
         """Write what is due, also when nothing new comes."""
         self.append_block(empty_block())

@@ -1,9 +1,10 @@
 """What live driving and replay share: one spine, what keeps its output, and sync, which is told of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from agent.blocks import Block
+from agent.blocks import Block, empty_block
+from agent.crash.settings import CrashSettings
 from agent.detect.settings import DetectionSettings
 from agent.fuse.settings import FusionSettings
 from agent.records import Record
@@ -11,6 +12,7 @@ from agent.spine import Output, Spine
 from agent.trips import TripSettings
 
 if TYPE_CHECKING:
+    from agent.incident.writer import IncidentWriter
     from agent.sending import Sending
 
 
@@ -23,39 +25,76 @@ class Keeper(Protocol):
     def append_block(self, block: Block) -> None:
         """Keep samples in order of time."""
 
+    def flush(self) -> None:
+        """Make the samples taken so far durable now."""
+
 
 class Pipeline:
-    """Drive the spine with blocks; keep records before samples, so that what was found is safe first."""
+    """Drive the spine with blocks; keep records before samples, so that what was found is safe first.
 
-    def __init__(self, spine: Spine, keeper: Keeper | None = None, sending: "Sending | None" = None) -> None:
+    At a crash the samples are made durable at once, and its package is begun: power may be gone in a moment.
+    """
+
+    def __init__(
+        self,
+        spine: Spine,
+        keeper: Keeper | None = None,
+        sending: "Sending | None" = None,
+        incidents: "IncidentWriter | None" = None,
+    ) -> None:
         self.spine = spine
         self.sending = sending
         self._keeper = keeper
+        self.thin: Callable[[Block], Block] = _all_of  # what of the samples is worth keeping
+        self.incidents = incidents
 
     def step(self, block: Block) -> Output:
         """Take the next samples in order of time."""
         output = self.spine.step(block)
         self._keep(output)
         if self._keeper is not None and len(block):
-            self._keeper.append_block(block)
+            self._keeper.append_block(self.thin(block))
+            if output.crashes:
+                self._keeper.flush()
         if self.sending is not None:
             self.sending.tell(output)
+        if self.incidents is not None:
+            self.incidents.step(block, output)
         return output
+
+    def tend(self) -> None:
+        """Try again what the disk refused."""
+        if self.incidents is not None:
+            self.incidents.tend()
 
     def finish(self) -> Output:
         """Close what is open."""
         output = self.spine.finish()
         self._keep(output)
+        if self.incidents is not None:
+            self.incidents.step(empty_block(), output)
         return output
 
-    def renew(self, fusion: FusionSettings, detection: DetectionSettings, trips: TripSettings) -> None:
+    def park(self) -> Output:
+        """Close the trip; the car is parked."""
+        output = self.spine.park()
+        self._keep(output)
+        return output
+
+    def renew(
+        self, fusion: FusionSettings, detection: DetectionSettings, trips: TripSettings, crash: CrashSettings
+    ) -> None:
         """Go on with a fresh spine under new settings; mount and time are kept."""
         self.finish()
-        boot_time = self.spine.boot_time
-        self.spine = Spine(fusion, detection, trips, mount=self.spine.mount, boot_time=boot_time)
+        old, boot_time = self.spine, self.spine.boot_time
+        self.spine = Spine(fusion, detection, trips, mount=old.mount, boot_time=boot_time, crash=crash, boot=old.boot)
         if boot_time.offset_ns is not None:
             self.spine.time_known(boot_time.offset_ns, boot_time.quality)
 
     def _keep(self, output: Output) -> None:
         if self._keeper is not None and output.records:
             self._keeper.append(output.records)
+
+
+def _all_of(block: Block) -> Block:
+    return block

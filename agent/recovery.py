@@ -8,7 +8,9 @@ from typing import Final
 
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S
-from agent.records import Clock, Event, Health, Mount, Record, Trip
+from agent.incident.recorder import Recorder
+from agent.incident.tables import BACK_NS
+from agent.records import Clock, Crash, Event, Health, Mount, Record, Trip
 from agent.settings import AgentConfig
 from agent.spine import Spine
 from agent.store import Store
@@ -18,16 +20,29 @@ SAME_NS: Final = NS_PER_S  # stored times are rounded: an event of one kind this
 
 
 def resumed(
-    store: Store, boot: str, settings: AgentConfig, boot_time: BootTime, working: Callable[[], None]
+    store: Store,
+    boot: str,
+    settings: AgentConfig,
+    boot_time: BootTime,
+    working: Callable[[], None],
+    recorder: Recorder | None = None,
 ) -> tuple[Spine, list[tuple[int, Record]]]:
     """Return a spine that has seen what is stored of `boot` since its last trip, and the records that were missing.
 
-    `working` is called after each chunk.
+    `working` is called after each chunk. The `recorder` sees the same samples, and is told of the boot's mounts.
     """
-    kept: list[Record] = [s.record for kind in (Clock, Mount, Trip, Event) for s in store.records(kind, boot)]
+    kinds = (Clock, Mount, Trip, Event, Crash)
+    kept: list[Record] = [s.record for kind in kinds for s in store.records(kind, boot)]
     mounts = [r for r in kept if isinstance(r, Mount)]
     spine = Spine(
-        settings.fusion, settings.detection, settings.trips, mount=mounts[-1] if mounts else None, boot_time=boot_time
+        settings.fusion,
+        settings.detection,
+        settings.trips,
+        mount=mounts[-1] if mounts else None,
+        boot_time=boot_time,
+        crash=settings.crash,
+        boot=boot,
+        crashes=[r for r in kept if isinstance(r, Crash)],
     )
     for record in kept:
         if isinstance(record, Clock):
@@ -37,11 +52,19 @@ def resumed(
     span = store.span(boot)
     if span is not None:
         at_ns = max([span[0], *(r.end_ns + 1 for r in kept if isinstance(r, Trip))])
+        if recorder is not None:
+            recorder.step(store.read_block(at_ns - BACK_NS, at_ns, boot), [], [])
         while at_ns <= span[1]:
-            output = spine.step(store.read_block(at_ns, at_ns + CHUNK_NS, boot))
+            block = store.read_block(at_ns, at_ns + CHUNK_NS, boot)
+            output = spine.step(block)
+            if recorder is not None:
+                recorder.step(block, output.rows, [])
             missing += [(t, r) for t, r in output.records if not _is_kept(r, kept)]
             at_ns += CHUNK_NS
             working()
+    if recorder is not None:
+        for mount in [*mounts, *(r for _, r in missing if isinstance(r, Mount))]:
+            recorder.mount_known(mount)
     return spine, missing
 
 

@@ -12,7 +12,7 @@ from agent.clock import NS_PER_S, iso_utc
 from agent.config import config_dir
 from agent.errors import ConfigError
 from agent.pipeline import Pipeline
-from agent.records import Event, Mount, Trip
+from agent.records import Crash, Event, Mount, Trip
 from agent.settings import AgentConfig, load_agent
 from agent.spine import Output, Spine
 from drivers.decode.decode import Decode
@@ -20,6 +20,7 @@ from drivers.decode.profile import list_profiles, load_profile
 from drivers.replay import Replay
 
 if TYPE_CHECKING:
+    from agent.incident.writer import IncidentWriter
     from agent.sending import Sending
     from agent.store import Store
 
@@ -34,6 +35,7 @@ class Replayed:
     mount: Mount | None
     trips: list[Trip]
     events: list[Event]
+    crashes: list[Crash]
     boot_time: BootTime
     counts: dict[str, int]
     sync: dict[str, Any] | None = None
@@ -51,6 +53,7 @@ class Replayed:
             "mount": _mount(self.mount),
             "trips": [self._trip(t) for t in self.trips],
             "events": [self._event(e) for e in self.events],
+            "crashes": [self._crash(c) for c in self.crashes],
             "rejected": {k: v for k, v in self.counts.items() if v},
             "time": {"quality": self.boot_time.quality},
         }
@@ -91,6 +94,31 @@ class Replayed:
             "speed_before_mps": None if before is None else round(before, 2),
             "rule": event.rule,
             "sources": event.sources,
+        }
+
+    def _crash(self, crash: Crash) -> dict[str, Any]:
+        return {
+            "incident": crash.id,
+            "kind": crash.kind,
+            "t_s": round(crash.t_ns / NS_PER_S, 4),
+            "utc": self._utc(crash.t_ns),
+            "known_after_s": round((crash.known_ns - crash.t_ns) / NS_PER_S, 3),
+            "complete": crash.complete,
+            "locked": crash.locked,
+            "number": crash.number,
+            "delta_v_mps": crash.delta_v_mps,
+            "delta_v_longitudinal_mps": crash.delta_v_longitudinal_mps,
+            "delta_v_lateral_mps": crash.delta_v_lateral_mps,
+            "direction_clock": crash.direction_clock,
+            "peak_mps2": crash.peak_mps2,
+            "clipped": crash.clipped,
+            "speed_before_mps": crash.speed_before_mps,
+            "speed_after_mps": crash.speed_after_mps,
+            "confirmed_by": crash.confirmed_by,
+            "sensors": crash.sensors,
+            "latitude": crash.latitude,
+            "longitude": crash.longitude,
+            "rule": crash.rule,
         }
 
 
@@ -140,7 +168,14 @@ def run(
 
             sending = Sending(kept, replace(settings.broker, url=uplink), settings.sync, boot)
             stack.callback(sending.stop)
-        found = _pump(source, settings, kept, progress, sending)
+        incidents = None
+        if store is not None:
+            from agent.incident.folder import PACKAGES
+            from agent.incident.recorder import Recorder
+            from agent.incident.writer import IncidentWriter
+
+            incidents = IncidentWriter(store / PACKAGES, Recorder(settings.incident, boot))
+        found = _pump(source, settings, boot, kept, progress, sending, incidents)
         found.recording = _described(decode, source)
         found.counts |= decode.counts
         if sending is not None:
@@ -151,15 +186,19 @@ def run(
 def _pump(
     source: Replay,
     settings: AgentConfig,
+    boot: str,
     store: "Store | None",
     progress: Callable[[int], None] | None,
     sending: "Sending | None",
+    incidents: "IncidentWriter | None",
 ) -> Replayed:
     """Drive the spine with everything that `source` gives; keep it in `store`, and tell where the car is."""
     boot_time = BootTime(recorded=True)
-    spine = Spine(settings.fusion, settings.detection, settings.trips, boot_time=boot_time)
-    pipeline = Pipeline(spine, store, sending)
-    found = Replayed({}, None, [], [], boot_time, {})
+    spine = Spine(
+        settings.fusion, settings.detection, settings.trips, boot_time=boot_time, crash=settings.crash, boot=boot
+    )
+    pipeline = Pipeline(spine, store, sending, incidents)
+    found = Replayed({}, None, [], [], [], boot_time, {})
     start_utc_ns = source.recording.start_utc_ns
     if start_utc_ns is not None:
         clock = boot_time.restore(0, start_utc_ns)
@@ -172,6 +211,8 @@ def _pump(
             summary = source.recording
             progress(summary.frames + summary.samples)
     _take(found, pipeline.finish())
+    if incidents is not None:
+        incidents.finish()
     found.mount, found.counts = spine.mount, spine.counts
     return found
 
@@ -179,6 +220,8 @@ def _pump(
 def _take(found: Replayed, output: Output) -> None:
     found.trips += output.trips
     found.events += output.events
+    known = {crash.id: crash for crash in (*found.crashes, *output.crashes)}  # told twice: the later, complete one
+    found.crashes = list(known.values())
 
 
 def _described(decode: Decode, source: Replay) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.config import build, config_dir, read_toml
+from agent.crash.settings import CrashSettings
 from agent.detect.settings import DetectionSettings
 from agent.devices import DriverTables
 from agent.feed import FeedSettings
 from agent.fuse.settings import FusionSettings
+from agent.incident.settings import IncidentSettings
 from agent.ladder import LadderSettings
 from agent.link import BrokerSettings
+from agent.power.settings import PowerRules
 from agent.store.database import StoreSettings
 from agent.trips import TripSettings
 from agent.uplink import SyncSettings
@@ -38,9 +41,12 @@ class AgentConfig:
     fusion: FusionSettings = field(default_factory=FusionSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     trips: TripSettings = field(default_factory=TripSettings)
+    crash: CrashSettings = field(default_factory=CrashSettings)
+    incident: IncidentSettings = field(default_factory=IncidentSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
+    power: PowerRules = field(default_factory=PowerRules)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     drivers: DriverTables = field(default_factory=DriverTables)
 

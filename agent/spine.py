@@ -4,24 +4,31 @@ The same object serves the live car, a recording at any speed and the simulator:
 any split of the same samples into blocks gives the same records.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 from msgspec.structs import replace
 
-from agent.blocks import Block
+from agent.blocks import Block, empty_block
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S
+from agent.crash.detector import CrashDetector
+from agent.crash.settings import CrashSettings
 from agent.curve import CurveRing
 from agent.detect.detector import Detector
 from agent.detect.settings import DetectionSettings
 from agent.fuse.fusion import Fusion
 from agent.fuse.settings import FusionSettings
-from agent.records import Clock, Event, Mount, Record, TimeQuality, Track, Trip
+from agent.incident.same import Same
+from agent.records import Clock, Crash, Event, Mount, Record, TimeQuality, Track, Trip
 from agent.state import State
 from agent.trips import Trips, TripSettings
 
 # A trip's start is placed back at engine-on, which may lie this far before the first motion.
 CURVE_HISTORY_S = 3600
+# A mount is known 1.5 s after its time (rows look ahead); crashes are judged by it from here on, in blocks of any size.
+MOUNT_AFTER_NS = 2 * NS_PER_S
 
 
 @dataclass(slots=True)
@@ -31,11 +38,15 @@ class Output:
     rows: list[State] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     trips: list[Trip] = field(default_factory=list)
+    crashes: list[Crash] = field(default_factory=list)
     records: list[tuple[int, Record]] = field(default_factory=list)
 
 
 class Spine:
-    """Fusion, detection, trips and boot time in one chain."""
+    """Fusion, detection, crashes, trips and boot time in one chain.
+
+    `boot` names incidents; `crashes` are those that the store holds of this boot, so that none is told twice.
+    """
 
     def __init__(
         self,
@@ -45,8 +56,15 @@ class Spine:
         *,
         mount: Mount | None = None,
         boot_time: BootTime | None = None,
+        crash: CrashSettings | None = None,
+        boot: str = "",
+        crashes: Iterable[Crash] = (),
     ) -> None:
+        self.boot = boot
         self._fusion = Fusion(fusion, mount)
+        self._collisions = CrashDetector(crash or CrashSettings(), boot, mount)
+        self._mounts: list[Mount] = []  # that the crash detector will be told of
+        self._same = Same(crashes)
         self._detector = Detector(detection)
         self._trips = Trips(trips)
         self._curves = CurveRing()
@@ -59,8 +77,9 @@ class Spine:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What fusion rejected, by reason."""
-        return {**self._fusion.counts, "week_rollovers": self.boot_time.rollovers, "clock_steps": self.boot_time.steps}
+        """What fusion and the crash detector rejected, by reason."""
+        time = {"week_rollovers": self.boot_time.rollovers, "clock_steps": self.boot_time.steps}
+        return {**self._fusion.counts, **self._collisions.counts, **time}
 
     @property
     def driving(self) -> bool:
@@ -81,16 +100,27 @@ class Spine:
         for clock in self.boot_time.learn(block):
             self._trips.set_clock(clock.offset_ns, clock.quality)
             output.records.append((clock.t_ns, clock))
-        self._detect(self._fusion.step(block), output)
+        rows = self._fusion.step(block)
+        self._detect(rows, output)
+        self._collide(block, rows, output)
         return output
 
     def finish(self) -> Output:
         """End the boot or the recording: close what is open."""
         output = Output()
-        self._detect(self._fusion.finish(), output)
+        rows = self._fusion.finish()
+        self._detect(rows, output)
+        self._collide(empty_block(), rows, output)
+        self._tell_found(self._collisions.finish(), output)
         events = self._detector.finish()
         trips = self._trips.finish(events)
         self._tell(events, trips, output)
+        return output
+
+    def park(self) -> Output:
+        """End the trip: the engine has been off for long enough, and what measures goes on."""
+        output = Output()
+        self._tell([], self._trips.finish(), output)
         return output
 
     def _detect(self, rows: State, output: Output) -> None:
@@ -98,13 +128,35 @@ class Spine:
             return
         output.rows.append(rows)
         self._curves.step(rows)
-        output.records += [(mount.t_ns, mount) for mount in self._fusion.take_mounts()]
+        mounts = self._fusion.take_mounts()
+        self._mounts += mounts
+        output.records += [(mount.t_ns, mount) for mount in mounts]
         events = [_device_moved(t_ns, angle_deg) for t_ns, angle_deg in self._fusion.take_moved()]
         events += self._detector.step(rows)
         trips = self._trips.step(rows, events)
         self._tell(events, trips, output)
         if self._trips.current is None:
             self._curves.forget(int(rows["t"][-1]) // NS_PER_S - CURVE_HISTORY_S)
+
+    def _collide(self, block: Block, rows: State, output: Output) -> None:
+        """Look for crashes; a mount counts from the same sample on, however the samples are cut into blocks."""
+        while self._mounts and len(block) and block["t"][-1] >= (known_ns := self._mounts[0].t_ns + MOUNT_AFTER_NS):
+            at = int(np.searchsorted(block["t"], known_ns))
+            rows_at = int(np.searchsorted(rows["t"], known_ns))
+            self._tell_found(self._collisions.step(block[:at], rows[:rows_at]), output)
+            self._collisions.mount_known(self._mounts.pop(0))
+            block, rows = block[at:], rows[rows_at:]
+        self._tell_found(self._collisions.step(block, rows), output)
+
+    def _tell_found(self, found: list[Crash | Event], output: Output) -> None:
+        """Tell of crashes, and of impacts that are none: these are no way of driving and count in no trip."""
+        self._tell([event for event in found if isinstance(event, Event)], [], output)
+        for crash in found:
+            known = self._same.admit(crash) if isinstance(crash, Crash) else None
+            if known is not None:
+                known = replace(known, trip_t_ns=self._trips.start_of(known.t_ns))
+                output.crashes.append(known)
+                output.records.append((known.known_ns, known))
 
     def _tell(self, events: list[Event], trips: list[tuple[Trip, list[Track]]], output: Output) -> None:
         for event in events:

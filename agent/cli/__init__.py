@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("sim.demo:app", "Show the product: virtual car, agent, broker, receiver and page on this machine."),
     "trips": ("agent.cli.store:trips_app", "List the trips in a store."),
     "events": ("agent.cli.store:events_app", "List the events in a store."),
+    "crashes": ("agent.cli.store:crashes_app", "List the crashes in a store, and their packages."),
     "store": ("agent.cli.store:store_app", "Check, prune or describe a store."),
     "receiver": ("receiver.cli:app", "Run the insurer's receiver and manage its devices."),
     "sim": ("sim.cli:app", "Record drives of the virtual car, with the truth beside them."),

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from agent.cli.crashes import crash_table
 from agent.clock import NS_PER_S, monotonic_ns
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -129,6 +130,8 @@ def _show(report: dict[str, Any]) -> None:
             ", ".join(event["sources"]),
         )
     console.print(events if report["events"] else "No events.")
+    if report["crashes"]:
+        console.print(crash_table([(_clock(c["t_s"]), c) for c in report["crashes"]]))
     if report.get("sync"):
         console.print(f"Receiver holds {report['sync']['acknowledged']} of {report['sync']['entries']} entries.")
 

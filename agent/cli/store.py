@@ -1,4 +1,4 @@
-"""`roadwitness trips`, `events` and `store`: look into a store, also while the agent writes to it."""
+"""`roadwitness trips`, `events`, `crashes` and `store`: look into a store, also while the agent writes to it."""
 
 import json
 from contextlib import closing
@@ -7,8 +7,10 @@ from typing import Any
 
 import typer
 
+from agent.cli.crashes import crash_table, newest_told, package_in_words, package_of
 from agent.clock import NS_PER_S, iso_utc, wall_ns
 
+crashes_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 trips_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 events_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 store_app = typer.Typer(
@@ -73,12 +75,13 @@ def trips(store: Path = _STORE, as_json: bool = _JSON) -> None:
 
 @events_app.command(epilog="Example:  roadwitness events --store ./store")
 def events(store: Path = _STORE, as_json: bool = _JSON) -> None:
-    """List the events in a store, oldest first."""
+    """List the events in a store, oldest first, and the crashes apart."""
+    import msgspec
+
     with _opened(store) as opened:
         stored = opened.events()
+        crashes = newest_told(opened)
     if as_json:
-        import msgspec
-
         typer.echo(json.dumps([_when(s) | msgspec.to_builtins(s.record) for s in stored]))
         return
     rows = [
@@ -93,6 +96,38 @@ def events(store: Path = _STORE, as_json: bool = _JSON) -> None:
         for s in stored
     ]
     _show("Events", ["At (UTC)", "What", "Severity", "Confirmed", "Peak", "Seen by"], rows)
+    if crashes:
+        from rich.console import Console
+
+        table = crash_table([(_when(s)["utc"] or "unknown", msgspec.to_builtins(s.record)) for s in crashes])
+        Console(highlight=False).print(table)
+
+
+@crashes_app.command(epilog="Example:  roadwitness crashes --store ./store --json")
+def crashes(store: Path = _STORE, as_json: bool = _JSON) -> None:
+    """List the crashes in a store, and what stands in their packages."""
+    import msgspec
+
+    from agent.incident.folder import PACKAGES, look
+
+    with _opened(store) as opened:
+        stored = newest_told(opened)
+    folders = {s.record.id: look(store / PACKAGES / s.record.id) for s in stored}
+    if as_json:
+        typer.echo(
+            json.dumps([_when(s) | msgspec.to_builtins(s.record) | package_of(folders[s.record.id]) for s in stored])
+        )
+        return
+    if not stored:
+        typer.echo("No crashes.")
+        return
+    from rich.console import Console
+
+    told = [(_when(s)["utc"] or "unknown", msgspec.to_builtins(s.record)) for s in stored]
+    console = Console(highlight=False)
+    console.print(crash_table(told))
+    for s in stored:
+        console.print(package_in_words(s.record.id, folders[s.record.id]))
 
 
 @store_app.command(epilog="Example:  roadwitness store verify --store ./store")

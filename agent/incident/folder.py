@@ -127,7 +127,7 @@ def look(folder: Path) -> Incident | None:
         files = tuple(sorted(e.name for e in folder.iterdir() if e.is_file() and not e.name.endswith(PART)))
         acknowledged = marker(folder).exists()
         if RECORD in files:
-            record = msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+            record = read_record(folder)
             return Incident(
                 id=folder.name,
                 folder=folder,
@@ -159,6 +159,11 @@ def look(folder: Path) -> Incident | None:
     except (OSError, msgspec.DecodeError) as e:
         _log.error("%s: its head cannot be read and is left out: %s", folder, e)
     return None
+
+
+def read_record(folder: Path) -> Record:
+    """Return `crash.json` of an incident; raise OSError or msgspec.DecodeError."""
+    return msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
 
 
 def ask(packages: Path, request: Request) -> Path:
