@@ -58,6 +58,11 @@ class Sending:
         """Look at once for something to send."""
         self._thread.wake()
 
+    @property
+    def caught_up(self) -> bool:
+        """Say whether the receiver has answered on this connection and holds everything."""
+        return self._thread.status.phase == "sending" and self._store.positions() == self._store.heads()
+
     def finish(self, wait_s: float) -> dict[str, Any]:
         """Wait until the receiver holds everything or `wait_s` has passed; say how far it came."""
         deadline_ns = monotonic_ns() + round(wait_s * NS_PER_S)

@@ -39,6 +39,10 @@ class Quiet:
         self._before, self._knocked_ns = [], None
         return self._release()
 
+    def keep_all(self) -> Block:
+        """Return what is held, and go on holding what comes."""
+        return self._release()
+
     def keep(self, block: Block) -> Block:
         """Take samples in order of time; return those that the store should take now."""
         if not self.active or not len(block):
