@@ -14,7 +14,7 @@ from agent.chain import Entry
 from agent.errors import StoreError
 from agent.identity import load_or_create_key
 from agent.records import Event, Record, Track, Trip
-from agent.store import reading, retention, verification
+from agent.store import proofs, reading, retention, verification
 from agent.store.database import Database, StoreSettings, open_for_reading, open_for_writing
 from agent.store.lanes import Boot, Lanes
 from agent.store.samples import Samples
@@ -184,6 +184,14 @@ class Store:
     def records(self, kind: type[reading.R], boot: str | None = None) -> list[reading.Stored[reading.R]]:
         """Return the kept records of one type in the order in which they happened."""
         return reading.records(self._database, kind, boot)
+
+    def proofs(self, kind: type[Record], boot: str) -> list[proofs.Proof]:
+        """Return the kept entries of one type and boot under the device's present key, each with the hash before it."""
+        return proofs.proofs(self._database, self.device, kind, boot)
+
+    def replayed(self, boot: str) -> bool:
+        """Say whether a boot's data come from a recording."""
+        return self._database.rows("SELECT recorded FROM boot WHERE id = ?", (boot,)) == [(1,)]
 
     def dropped(self) -> dict[str, int]:
         """Return how many samples were dropped, by reason."""
