@@ -16,6 +16,7 @@ from agent.records import KIND_LANES, KINDS, LANES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("agent", "drivers", "sim", "receiver")
+STAND_ALONE = "agent/evidence/verify_package.py"  # one file by its purpose: people copy it (decision 0190)
 SOURCES = sorted(p for package in (*PACKAGES, "benchmarks", "tests") for p in (ROOT / package).rglob("*.py"))
 
 
@@ -47,6 +48,7 @@ def test_every_record_kind_has_a_lane() -> None:
 def test_file_is_short_and_plainly_named(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     limit = 700 if path.parts[len(ROOT.parts)] in ("tests", "benchmarks") else 500
+    limit = 1000 if path == ROOT / STAND_ALONE else limit
     assert text.count("\n") <= limit
     assert not re.search(r"^class \w*(Manager|Helper|Handler)\b", text, re.MULTILINE)
     assert path.stem not in ("utils", "helpers", "common", "misc")
