@@ -22,10 +22,12 @@ class Channel:
     quantum: float = 0.01
 
 
-# Plausible ranges are physical bounds, not typical values: 120 m/s (432 km/h) road speed, ±16 g the widest range of
-# the IMUs supported (157 m/s²), ±2000 °/s their widest gyro range, 20,000 rpm no road engine exceeds.
+# Plausible ranges are physical bounds, not typical values: 120 m/s (432 km/h) road speed, ±16 g (157 m/s²) what a
+# vehicle's own sensor says, ±200 g the widest range of the box's accelerometers (ADXL372; a barrier test reaches 40 g
+# in the cabin), ±2000 °/s their widest gyro range, 20,000 rpm no road engine exceeds.
 _SPEED: Final = (0.0, 120.0, 0.001)
 _ACCEL: Final = (-160.0, 160.0, 0.001)
+_BOX_ACCEL: Final = (-2000.0, 2000.0, 0.001)
 _RATE: Final = (-2000.0, 2000.0, 0.01)
 _PERCENT: Final = (0.0, 100.0, 0.1)
 _TEMPERATURE: Final = (-60.0, 250.0, 0.1)
@@ -64,6 +66,11 @@ CHANNELS: Final[tuple[Channel, ...]] = (
     Channel(28, "Vehicle.Powertrain.FuelSystem.RelativeLevel", "%", *_PERCENT),
     Channel(31, "Vehicle.Cabin.Seat.Row1.DriverSide.IsBelted", "", 0.0, 1.0, 1.0),
     Channel(32, "Vehicle.Cabin.Seat.Row1.PassengerSide.IsBelted", "", 0.0, 1.0, 1.0),
+    # what the vehicle says of a collision
+    Channel(33, "Vehicle.Cabin.Seat.Row1.DriverSide.Airbag.IsDeployed", "", 0.0, 1.0, 1.0),
+    Channel(34, "Vehicle.Cabin.Seat.Row1.PassengerSide.Airbag.IsDeployed", "", 0.0, 1.0, 1.0),
+    Channel(35, "Vehicle.Safety.IsCrashDetected", "", 0.0, 1.0, 1.0),
+    Channel(36, "Vehicle.Safety.IsFuelCutOff", "", 0.0, 1.0, 1.0),
     # wheels, from the bus
     Channel(30, "Wheel.Speed", "m/s", *_SPEED),
     # satellite receiver
@@ -79,9 +86,9 @@ CHANNELS: Final[tuple[Channel, ...]] = (
     Channel(49, "Gnss.Time", "s", 0.0, 1e11, 0.001),  # UTC, seconds since 1970-01-01
     Channel(50, "Gnss.TimeAccuracy", "s", 0.0, 1000.0, 0.001),  # how well Gnss.Time fits the time of its sample
     # the box's own inertial sensor, box axes, gravity included
-    Channel(60, "Imu.Acceleration.X", "m/s2", *_ACCEL),
-    Channel(61, "Imu.Acceleration.Y", "m/s2", *_ACCEL),
-    Channel(62, "Imu.Acceleration.Z", "m/s2", *_ACCEL),
+    Channel(60, "Imu.Acceleration.X", "m/s2", *_BOX_ACCEL),
+    Channel(61, "Imu.Acceleration.Y", "m/s2", *_BOX_ACCEL),
+    Channel(62, "Imu.Acceleration.Z", "m/s2", *_BOX_ACCEL),
     Channel(63, "Imu.AngularVelocity.X", "deg/s", *_RATE),
     Channel(64, "Imu.AngularVelocity.Y", "deg/s", *_RATE),
     Channel(65, "Imu.AngularVelocity.Z", "deg/s", *_RATE),
