@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "trips": ("agent.cli.store:trips_app", "List the trips in a store."),
     "events": ("agent.cli.store:events_app", "List the events in a store."),
     "crashes": ("agent.cli.store:crashes_app", "List the crashes in a store, and their packages."),
+    "verify": ("agent.cli.verify:app", "Check the package of a crash: was anything altered, removed or added?"),
     "store": ("agent.cli.store:store_app", "Check, prune or describe a store."),
     "receiver": ("receiver.cli:app", "Run the insurer's receiver and manage its devices."),
     "sim": ("sim.cli:app", "Record drives of the virtual car, with the truth beside them."),

@@ -38,8 +38,8 @@ def _text(value: object) -> str:
         return number_text(value)
     if isinstance(value, Mapping):
         # by UTF-16 code units (3.2.3), which differs from Python's order for characters beyond U+FFFF
-        keys = sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
-        return "{" + ",".join(f"{_text(str(key))}:{_text(value[key])}" for key in keys) + "}"
+        keys = sorted(value, key=lambda key: str.encode(key, "utf-16-be", "surrogatepass"))
+        return "{" + ",".join(f"{_text(key)}:{_text(value[key])}" for key in keys) + "}"
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return "[" + ",".join(map(_text, value)) + "]"
     raise TypeError(f"{type(value).__name__} has no JSON form")

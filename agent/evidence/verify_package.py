@@ -42,9 +42,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 EARLIER = re.compile(r"manifest-([1-9][0-9]{0,3})\.json")
 MOST_FILES = 1000
 MOST_BYTES = {SIGNATURE: 1 << 12, TOKEN: 1 << 20}  # of files that are read whole; others:
-MOST_JSON = 8 << 20
-MOST_LINE = 4 << 20  # one record with its envelope
-MOST_LINES = 20_000
+MOST_JSON = 4 << 20
+MOST_LINE = 1 << 20  # one record with its envelope
+MOST_CHAIN = 16 << 20
 MOST_FAULTS = 200
 STEP_NS = 2_000_000_000  # clock records that differ by more were a step, not a better estimate
 NS = 1_000_000_000
@@ -164,9 +164,12 @@ class Folder:
         return data
 
     def lines(self, name: str) -> Iterator[bytes]:
-        """Give the lines of a file; each must end, and be of bounded length."""
-        rest = b""
+        """Give the lines of a file; each must end, and be of bounded length, as all together."""
+        rest, size = b"", 0
         for chunk in self.chunks(name):
+            size += len(chunk)
+            if size > MOST_CHAIN:
+                raise BadError(f"is larger than {MOST_CHAIN} bytes")
             *lines, rest = (rest + chunk).split(b"\n")
             yield from lines
             if len(rest) > MOST_LINE:
@@ -378,8 +381,6 @@ def check_chain(folder: Folder, manifest: Any, signer: Signer, report: Report) -
     links: dict[tuple[str, str, int], Link] = {}
     last: Link | None = None
     for number, line in enumerate(folder.lines(CHAIN), 1):
-        if number > MOST_LINES:
-            raise BadError(f"has more than {MOST_LINES} lines")
         try:
             link = read_link(line, signer)
         except BadError as e:
@@ -719,7 +720,7 @@ def check_files(folder: Folder, manifest: Any, report: Report) -> set[str]:
                 report.fault(name, "is missing")
             continue
         try:
-            found, digest, sm3 = digests(folder, name)
+            found, digest, sm3 = digests(folder, name, size)
         except BadError as e:
             report.fault(name, e)
             continue
@@ -736,11 +737,13 @@ def check_files(folder: Folder, manifest: Any, report: Report) -> set[str]:
     return good
 
 
-def digests(folder: Folder, name: str) -> tuple[int, str, str | None]:
-    """Give size, SHA-256 and, where this Python's OpenSSL has it, SM3 of a file."""
+def digests(folder: Folder, name: str, most: int | None = None) -> tuple[int, str, str | None]:
+    """Give size, SHA-256 and, where this Python's OpenSSL has it, SM3 of a file of at most `most` bytes."""
     size, sha256, sm3 = 0, hashlib.sha256(), new_sm3()
     for chunk in folder.chunks(name):
         size += len(chunk)
+        if most is not None and size > most:
+            raise BadError(f"was altered: it is longer than the {most} bytes that were signed")
         sha256.update(chunk)
         if sm3 is not None:
             sm3.update(chunk)
@@ -869,7 +872,7 @@ def sentences(report: Report) -> Iterator[str]:
         zero = facts["time_zero"]
         uncertain = zero["uncertainty_ns"]
         off = f", within {int(uncertain) / NS:.3f} s" if isinstance(uncertain, str) and uncertain.isdigit() else ""
-        yield f"{facts['kind']} {shown(facts['incident'])}, device {facts['device']}"
+        yield f"{shown(facts['kind'])} {shown(facts['incident'])}, device {facts['device']}"
         yield f"time zero {shown(str(zero['utc']))} ({shown(str(zero['quality']))}{off})"
         for gone in facts["missing"][:50]:
             if isinstance(gone, dict):
@@ -894,7 +897,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Verify a Roadwitness package.", epilog="Exit codes: see this file's head."
     )
     asks.add_argument("folder", help="the folder of the package")
-    asks.add_argument("--key", help="the device's public key in hex, a file that holds it, or its name (rw-…)")
+    asks.add_argument("--key", help="the device's public key in hex, a file that holds it, or its name (rw-...)")
     asks.add_argument("--tsa-ca", help="PEM file with the trusted certificates of time-stamping authorities")
     asks.add_argument("--json", action="store_true", help="print JSON")
     given = asks.parse_args(arguments)
@@ -902,7 +905,10 @@ def main(arguments: list[str] | None = None) -> int:
         key = None if given.key is None else read_key(given.key)
         report = verify(given.folder, key, read_authorities(given.tsa_ca) if given.tsa_ca else None)
     except UnreadableError as e:
-        print(json.dumps({"error": str(e), "exit_code": 2}) if given.json else f"verify: {e}", file=sys.stderr)
+        if given.json:
+            print(json.dumps({"error": str(e), "exit_code": 2}))
+        else:
+            print(f"verify: {e}", file=sys.stderr)
         return 2
     print(json.dumps(report.as_json(), indent=1) if given.json else "\n".join(sentences(report)))
     return report.exit_code
