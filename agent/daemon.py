@@ -1,8 +1,9 @@
 """The daemon: feeds, one spine, store and sync in one process that ends well or ends loudly.
 
-The main thread is the spine's. It wakes ten times a second, once while the car is parked, merges what the feeds brought, drives the spine, keeps
-what comes of it, and only then feeds the watchdog. A thread that dies of a bug ends the process with a traceback;
-systemd starts it again, and what was driven is recovered from the store (agent.recovery).
+The main thread is the spine's. It wakes ten times a second, once while the car is parked (agent.power), merges what
+the feeds brought, drives the spine, keeps what comes of it, and only then feeds the watchdog. A thread that dies of a
+bug ends the process with a traceback; systemd starts it again, and what was driven is recovered from the store
+(agent.recovery).
 """
 
 import logging
@@ -27,6 +28,7 @@ from agent.incident.writer import IncidentWriter
 from agent.intake import Intake
 from agent.ladder import Ladder, Level
 from agent.patience import PatientStore
+from agent.memory import release_compiler
 from agent.pipeline import Pipeline
 from agent.power.parking import TICK_S, Parking
 from agent.records import Clock, Crash, Health, Record
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 SECOND_NS: Final = NS_PER_S
+LOADED_NS: Final = 20 * NS_PER_S  # after the start every kernel has been used
 STOP_S: Final = 2.0  # for the feeds to end; one that hangs is left behind
 MOST_HANGS: Final = 3  # of one device in a run; then only a new process helps
 RECOVERY_S: Final = 60.0  # asked of systemd to open the store and for each chunk of recovery; one takes a second
@@ -83,6 +86,7 @@ class Daemon:
         self._reloading = False
         self._next_spine: AgentConfig | None = None
         self._second_ns = self._prune_ns = 0
+        self._lean_ns: int | None = None
 
     def stop(self) -> None:
         """End as soon as what was taken in is safe; a signal handler may call it."""
@@ -138,6 +142,7 @@ class Daemon:
             self._begin_time(pipeline, keeper, timekeeper)
             self._place.watchdog.ready()
             self._prune_ns = clock.monotonic_ns() + round(self._settings.daemon.prune_s * NS_PER_S)
+            self._lean_ns = clock.monotonic_ns() + LOADED_NS
             try:
                 while not self._stopping.is_set() and not self._over(level):
                     level = self._tick(store, pipeline, keeper, timekeeper, ladder, level)
@@ -248,6 +253,9 @@ class Daemon:
             if not self._recording:
                 self._learned(pipeline, keeper, timekeeper.look(now_ns))
             self._watch_feeds(now_ns, ladder)
+            if self._lean_ns is not None and now_ns >= self._lean_ns:
+                self._lean_ns = None
+                release_compiler()
             if now_ns >= self._prune_ns:
                 self._prune_ns = now_ns + round(self._settings.daemon.prune_s * NS_PER_S)
                 self._prune(store, timekeeper.utc_ns(now_ns))
