@@ -27,8 +27,8 @@ from agent.incident.retention import prune as prune_packages
 from agent.incident.writer import IncidentWriter
 from agent.intake import Intake
 from agent.ladder import Ladder, Level
-from agent.patience import PatientStore
 from agent.memory import release_compiler
+from agent.patience import PatientStore
 from agent.pipeline import Pipeline
 from agent.power.parking import TICK_S, Parking
 from agent.records import Clock, Crash, Health, Record
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 SECOND_NS: Final = NS_PER_S
-LOADED_NS: Final = 20 * NS_PER_S  # after the start every kernel has been used
+LOADED_NS: Final = 5 * NS_PER_S  # after the start nearly every kernel has been used
 STOP_S: Final = 2.0  # for the feeds to end; one that hangs is left behind
 MOST_HANGS: Final = 3  # of one device in a run; then only a new process helps
 RECOVERY_S: Final = 60.0  # asked of systemd to open the store and for each chunk of recovery; one takes a second
