@@ -831,7 +831,8 @@ def verify(path: str, key: str | None = None, authorities: list[x509.Certificate
         if report.key == "other":
             report.fault(SIGNATURE, f"unknown key: signed by device {signer.device}, not by the one expected")
         if not signed_by(signer.algorithm, signer.key, signer.signature, PREFIX + data):
-            report.fault(MANIFEST, "was altered: the signature in manifest.sig does not hold")
+            report.fault(MANIFEST, "was altered, or manifest.sig was: the signature does not hold")
+            report.fault(SIGNATURE, "was altered, or manifest.json was: the signature does not hold")
         where = MANIFEST
         manifest = parse(data)
         if get(manifest, "format", str) != FORMAT:
