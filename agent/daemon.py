@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Final
 
 from agent import clock, devices
+from agent.boot import kernel_boot_id
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S
 from agent.config import config_dir
 from agent.errors import ConfigError, RoadwitnessError, StoreError
 from agent.feed import Feed
+from agent.guard.ending import tell_cut
+from agent.guard.guard import Guard
 from agent.incident.folder import PACKAGES
 from agent.incident.recorder import Recorder
 from agent.incident.recovery import take_up
@@ -31,7 +34,7 @@ from agent.memory import release_compiler
 from agent.patience import PatientStore
 from agent.pipeline import Pipeline
 from agent.power.parking import TICK_S, Parking
-from agent.records import Clock, Crash, Health, Record
+from agent.records import Clock, Crash, Health, Record, TimeQuality
 from agent.recovery import finish_boot, resumed
 from agent.sending import Sending
 from agent.settings import AgentConfig, load_agent
@@ -44,7 +47,6 @@ from drivers.replay import Replay
 
 log = logging.getLogger(__name__)
 
-BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 SECOND_NS: Final = NS_PER_S
 LOADED_NS: Final = 5 * NS_PER_S  # after the start nearly every kernel has been used
 STOP_S: Final = 2.0  # for the feeds to end; one that hangs is left behind
@@ -121,7 +123,7 @@ class Daemon:
 
     def _drive(self, store: Store, ladder: Ladder, level: Level) -> None:
         """Take up the boot, run, and end it."""
-        spine, records, incidents = self._take_up(store)
+        spine, records, incidents = self._take_up(store, ladder)
         keeper = PatientStore(store, clock.monotonic_ns)
         keeper.append(records)
         if store.moved_aside:
@@ -131,6 +133,8 @@ class Daemon:
             timekeeper = Timekeeper(spine.boot_time, self._place.folder)
             pipeline = Pipeline(spine, keeper, sending, incidents)
             if not self._recording:
+                time: Callable[[], TimeQuality] = lambda: spine.boot_time.quality  # noqa: E731
+                pipeline.guard = Guard.of(self._settings.guard, self._settings.vehicle, store, self._boot, time)
                 self._parking = self._manage_power(store, pipeline, keeper)
             if level == "normal":
                 self._start_feeds()
@@ -157,7 +161,7 @@ class Daemon:
 
     # beginning
 
-    def _take_up(self, store: Store) -> tuple[Spine, list[tuple[int, Record]], IncidentWriter]:
+    def _take_up(self, store: Store, ladder: Ladder) -> tuple[Spine, list[tuple[int, Record]], IncidentWriter]:
         """Begin the boot: finish what an earlier one left, or go on where this one was when the agent ended."""
         s = self._settings
         recorder = Recorder(s.incident, self._boot)
@@ -172,6 +176,8 @@ class Daemon:
             trips = finish_boot(store, before, self._settings, self._still_starting)
             if trips:
                 log.warning("recovered %d trip%s that the last boot left open", trips, "s" if trips > 1 else "")
+            if tell_cut(store, before, ladder.cut):
+                log.warning("the supply was cut in the middle of the last drive")
         store.begin_boot(self._boot)
         spine, missing = resumed(store, self._boot, s, BootTime(), self._still_starting, recorder)
         found = [record for _, record in missing if isinstance(record, Crash)]
@@ -271,6 +277,8 @@ class Daemon:
         block, told = self._intake.take(now_ns, everything=everything)
         if told:
             keeper.append([(record.t_ns, record) for record in told])
+            if pipeline.guard is not None:
+                pipeline.guard.hear(told)
             if pipeline.sending is not None:
                 pipeline.sending.wake()
         if len(block):
@@ -324,7 +332,9 @@ class Daemon:
         if any(getattr(settings, n) != getattr(old, n) for n in ("fusion", "detection", "trips", "crash")):
             self._next_spine = settings
         rest = [
-            n for n in ("incident", "store", "daemon", "drivers", "power") if getattr(settings, n) != getattr(old, n)
+            n
+            for n in ("incident", "store", "daemon", "drivers", "power", "guard", "vehicle")
+            if getattr(settings, n) != getattr(old, n)
         ]
         log.info("configuration read again%s", f"; {', '.join(rest)} wait for a restart" if rest else "")
 
@@ -394,14 +404,6 @@ class Daemon:
     def _tell(self, source: str, state: str, detail: str) -> None:
         t_ns = clock.monotonic_ns()
         self._intake.tell(Health(t_ns=t_ns, source=source, state=state, detail=detail))  # type: ignore[arg-type]
-
-
-def kernel_boot_id() -> str:
-    """Return the kernel's random name of this boot, 32 hex digits."""
-    try:
-        return BOOT_ID.read_text(encoding="ascii").strip().replace("-", "")
-    except OSError as e:
-        raise ConfigError(f"{BOOT_ID}: cannot be read: {e.strerror}; is /proc mounted?") from e
 
 
 def run(config: Path | None, folder: Path, on_daemon: Callable[[Daemon], None]) -> None:

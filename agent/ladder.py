@@ -41,6 +41,7 @@ class Ladder:
         self._settings = settings
         self._crashes: list[int] = []
         self.reason = ""  # of the last crash
+        self.cut = ""  # the boot in which a run ended without a word because the machine did; "" where none did
 
     @property
     def crashes(self) -> int:
@@ -56,6 +57,8 @@ class Ladder:
             if kept.get("running"):
                 self._crashes.append(now_ns)
                 self.reason = UNSAID
+        elif kept.get("running"):
+            self.cut = str(kept.get("boot", ""))
         level = self.level(now_ns)
         self._save(running=True)
         return level

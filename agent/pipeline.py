@@ -12,6 +12,7 @@ from agent.spine import Output, Spine
 from agent.trips import TripSettings
 
 if TYPE_CHECKING:
+    from agent.guard.guard import Guard
     from agent.incident.writer import IncidentWriter
     from agent.sending import Sending
 
@@ -47,10 +48,13 @@ class Pipeline:
         self._keeper = keeper
         self.thin: Callable[[Block], Block] = _all_of  # what of the samples is worth keeping
         self.incidents = incidents
+        self.guard: Guard | None = None  # recordings have neither a box nor a car of their own
 
     def step(self, block: Block) -> Output:
         """Take the next samples in order of time."""
         output = self.spine.step(block)
+        if self.guard is not None:
+            output.records += self.guard.step(block, output.rows, self.spine)
         self._keep(output)
         if self._keeper is not None and len(block):
             self._keeper.append_block(self.thin(block))

@@ -9,6 +9,7 @@ from agent.detect.settings import DetectionSettings
 from agent.devices import DriverTables
 from agent.feed import FeedSettings
 from agent.fuse.settings import FusionSettings
+from agent.guard.settings import GuardSettings, VehicleSettings
 from agent.incident.settings import IncidentSettings
 from agent.ladder import LadderSettings
 from agent.link import BrokerSettings
@@ -47,6 +48,8 @@ class AgentConfig:
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     power: PowerRules = field(default_factory=PowerRules)
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    vehicle: VehicleSettings = field(default_factory=VehicleSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     drivers: DriverTables = field(default_factory=DriverTables)
 

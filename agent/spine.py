@@ -86,6 +86,10 @@ class Spine:
         """Say whether a trip is going on."""
         return self._trips.current is not None
 
+    def trip_start(self, t_ns: int) -> int | None:
+        """Return the start of the trip, ended lately or going on, that was under way at a time."""
+        return self._trips.start_of(t_ns)
+
     def clock_known(self, clock: Clock) -> None:
         """Take a clock record that was learned outside (a recording's stamps, a saved offset)."""
         self.time_known(clock.offset_ns, clock.quality)

@@ -3,6 +3,7 @@
 One process writes (a lock file says so); within it any thread may call any method. Others open with `read_only`.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -196,6 +197,25 @@ class Store:
     def dropped(self) -> dict[str, int]:
         """Return how many samples were dropped, by reason."""
         return dict(self._database.rows("SELECT reason, SUM(samples) FROM dropped GROUP BY reason"))
+
+    def used_share(self, least_free_bytes: int) -> float | None:
+        """Return how much of the room is used, 0..1: of `max_bytes` or of the disk, whichever is fuller.
+
+        A disk with more than `least_free_bytes` free does not count. None while neither can be read.
+        """
+        shares: list[float] = []
+        try:
+            ((used,),) = self._database.rows(
+                "SELECT (c.page_count - f.freelist_count) * s.page_size FROM pragma_page_count c, "
+                "pragma_freelist_count f, pragma_page_size s"
+            )
+            shares.append(used / self._settings.max_bytes)
+            disk = os.statvfs(self._database.path.parent)
+        except (StoreError, OSError):
+            return max(shares, default=None)
+        if disk.f_bavail * disk.f_frsize <= least_free_bytes and disk.f_blocks:
+            shares.append(1.0 - disk.f_bavail / disk.f_blocks)
+        return max(shares)
 
     def prune(self, now_utc_ns: int | None) -> retention.PruneReport:
         """Remove old samples and old acknowledged records; `now_utc_ns` None while the date is not known."""

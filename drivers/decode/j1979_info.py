@@ -48,6 +48,11 @@ def vin_valid(vin: str) -> bool:
     return vin[0] not in _CHECK_DIGIT_REGIONS or vin_check_digit(vin) == vin[8]
 
 
+def vin_checked(vin: str) -> bool:
+    """Say whether this valid VIN has a check digit by law, so that it cannot be a misread one."""
+    return vin[:1] in tuple(_CHECK_DIGIT_REGIONS)
+
+
 def _text(raw: bytes) -> str:
     return "".join(chr(b) for b in raw if 0x20 <= b < 0x7F).strip()
 

@@ -96,13 +96,10 @@ class Judge:
             )
             return
         if collapsed:
-            if self._facts.state(source) != "lost":
-                self._facts.say(
-                    now_ns,
-                    source,
-                    "degraded",
-                    f"all satellites became weaker by {self._usual_db - strength:.0f} dB at once: jamming, or a roof",
-                )
+            if self._facts.state(source) not in ("lost", "degraded"):
+                weaker = f"{self._usual_db - strength:.0f}"
+                said = f"all satellites became weaker by {weaker} dB at once: jamming, or a roof"
+                self._facts.say(now_ns, source, "degraded", said, {"weaker_db": weaker})
             return
         if len(best) == BEST:
             share = LEARN if self._reports else 1.0
