@@ -12,7 +12,7 @@ from agent.blocks import Block, empty_block, make_block
 from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import DriverError
 from agent.records import Health
-from drivers.elm import diagnosis
+from drivers.elm import diagnosis, usb
 from drivers.elm.command import Command, Listen
 from drivers.elm.dialogue import Adapter, Dialogue, Script, Timing
 from drivers.elm.line import Line, SerialLine
@@ -32,7 +32,8 @@ class Elm327:
     """Read an ELM327: OBD samples and the supply voltage.
 
     `pause` and `resume` may be called from any thread; all else from the one that reads. `line`, `clock` and `timing`
-    are the port, its clock and its deadlines; by default pyserial, the monotonic clock and the data sheet's.
+    are the port, its clock and its deadlines; by default pyserial, the monotonic clock and the data sheet's. `reset`
+    resets the USB device behind a port (drivers.elm.usb), which is done only where `settings.usb_reset` is true.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Elm327:
         timing: Timing | None = None,
         line: Line | None = None,
         clock: Callable[[], int] = monotonic_ns,
+        reset: Callable[[str], bool | None] = usb.reset,
     ) -> None:
         self.name = f"elm327:{settings.port}"
         self._settings = settings
@@ -51,6 +53,9 @@ class Elm327:
         self._session.start(self._talker)
         self._script: Script[None] | None = None
         self._request: Command | Listen | None = None
+        self._reset = reset
+        self._stubborn = usb.Stubborn()
+        self._resets: dict[str, int] = {}
         self._facts = Facts()
 
     def open(self) -> None:
@@ -60,9 +65,12 @@ class Elm327:
         """
         self.close()
         self._session.start(self._talker)
+        if self._settings.usb_reset and self._stubborn.due:
+            self._reset_usb()
         try:
             self._hold(self._session.prepare(self._line, self._settings.baud))
         except DriverError:
+            self._stubborn.failed()
             self.close()
             raise
         self._script = self._session.run()
@@ -75,7 +83,10 @@ class Elm327:
         """
         self._carry_on(self._clock() + int(timeout_s * NS_PER_S), lambda: bool(self._session.samples))
         samples, self._session.samples = self._session.samples, []
-        return make_block(samples) if samples else empty_block()
+        if not samples:
+            return empty_block()
+        self._stubborn.good()
+        return make_block(samples)
 
     def close(self) -> None:
         """Release the port."""
@@ -98,8 +109,8 @@ class Elm327:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Count failures by the adapter's own words, and repairs, since opening."""
-        return dict(self._session.dialogue.counters)
+        """Count failures by the adapter's own words, and repairs, since opening; USB resets since the start."""
+        return {**self._session.dialogue.counters, **self._resets}
 
     def health(self) -> list[Health]:
         """Return who the vehicle says it is and what trouble codes its control units list."""
@@ -150,8 +161,15 @@ class Elm327:
                 if enough() or self._clock() >= until_ns:
                     return
         except DriverError:
+            self._stubborn.failed()
             self._script = self._request = None  # the conversation is over until the next `open`
             raise
+
+    def _reset_usb(self) -> None:
+        done = self._reset(self._settings.port)
+        if done is not None:
+            name = "usb_resets" if done else "usb_resets_refused"
+            self._resets[name] = self._resets.get(name, 0) + 1
 
     def _hold(self, script: Script[T]) -> T:
         """Hold a whole conversation now."""

@@ -12,3 +12,4 @@ class Elm327Settings:
     baud: int = 0  # 0: find it
     speed_hz: float = 5.0  # how often speed is asked for, where the adapter can
     cache: Path | None = None  # file in which the PIDs of each car are remembered
+    usb_reset: bool = False  # reset the adapter's USB device where opening anew does not help; needs its permission
