@@ -33,7 +33,7 @@ class Keeper(Protocol):
 class Pipeline:
     """Drive the spine with blocks; keep records before samples, so that what was found is safe first.
 
-    At a crash the samples are made durable at once, and its package is begun: power may be gone in a moment.
+    From a crash on the samples are made durable at once, and its package is begun: power may be gone in a moment.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Pipeline:
         self._keep(output)
         if self._keeper is not None and len(block):
             self._keeper.append_block(self.thin(block))
-            if output.crashes:
+            if output.crashes or (self.incidents is not None and self.incidents.recorder.growing):
                 self._keeper.flush()
         if self.sending is not None:
             self.sending.tell(output)

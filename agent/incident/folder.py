@@ -67,9 +67,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     incident: str
     boot: str
     t0_ns: int  # monotonic ns of that boot; UTC is in the manifest, and utc_s in track.csv is the satellites' own
-    complete: bool  # everything was measured, up to the end of the longest window
+    complete: bool  # everything was measured, up to the end of the longest window, without a gap after time zero
     final: bool  # nothing will be added: complete, or cut for good by a power loss or the end of the recording
     reached_s: float | None  # time of the last sample in it, from time zero
+    gaps_s: list[tuple[float, float]]  # when nothing at all was heard for 2 s or more: the agent did not run
     video: Video
     mount: Mount | None  # how the box sat at time zero: turns imu.csv into the vehicle's axes
     crash: Crash

@@ -15,7 +15,7 @@ from agent.clock import NS_PER_S
 from agent.incident.folder import FORMAT, RECORD, Record, Video, encoded
 from agent.incident.rings import Rings
 from agent.incident.settings import IncidentSettings
-from agent.incident.tables import AFTER_NS, Table, cut
+from agent.incident.tables import AFTER_NS, Table, cut, gaps_s
 from agent.records import Crash, Mount
 from agent.state import State, empty_state
 
@@ -39,6 +39,7 @@ class _Open:
     crash: Crash
     over: list[Table] | None = None  # the tables, once nothing can be added to them
     reached_ns: int = 0  # last sample in them
+    gaps_s: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -76,6 +77,11 @@ class Recorder:
         """How many crashes got a package, and how many only their record."""
         return {"packages": len(self._known) - self._storm.turned_away, "only_record": self._storm.turned_away}
 
+    @property
+    def growing(self) -> bool:
+        """Say whether samples that come now belong to a record."""
+        return any(incident.over is None for incident in self._open.values())
+
     def mount_known(self, mount: Mount) -> None:
         """Take how the box sits in the car from `mount.t_ns` on."""
         self._mounts = [*self._mounts[-_MOST_MOUNTS:], mount]
@@ -108,7 +114,8 @@ class Recorder:
             self._rings.take_rows(all_rows[row_at:rows_upto])
             at, row_at = upto, rows_upto
             incident.over = cut(self._rings, incident.crash.t_ns)
-            incident.reached_ns = end_ns
+            incident.reached_ns = min(self._rings.newest_ns or 0, end_ns)
+            incident.gaps_s = gaps_s(self._rings, incident.crash.t_ns, int(block["t"][upto]))
         self._rings.take(block[at:])
         self._rings.take_rows(all_rows[row_at:])
         for id_, incident in list(self._open.items()):
@@ -144,18 +151,20 @@ class Recorder:
 
     def _draft(self, incident: _Open, *, final: bool) -> Draft:
         crash, t0_ns = incident.crash, incident.crash.t_ns
-        tables = incident.over
+        tables, gaps = incident.over, incident.gaps_s
         reached_ns: int | None = incident.reached_ns
         if tables is None:
             tables, reached_ns = cut(self._rings, t0_ns), self._rings.newest_ns
+            gaps = gaps_s(self._rings, t0_ns)
         record = Record(
             format=FORMAT,
             incident=crash.id,
             boot=self.boot,
             t0_ns=t0_ns,
-            complete=incident.over is not None and crash.complete,
+            complete=incident.over is not None and crash.complete and not any(end > 0 for _, end in gaps),
             final=final,
             reached_s=None if reached_ns is None else round((reached_ns - t0_ns) / NS_PER_S, 4),
+            gaps_s=gaps,
             video=Video(
                 from_ns=t0_ns - round(self._settings.video_before_s * NS_PER_S),
                 to_ns=t0_ns + round(self._settings.video_after_s * NS_PER_S),

@@ -13,7 +13,7 @@ import msgspec
 
 from agent.clock import NS_PER_S
 from agent.fuse.fusion import Fusion
-from agent.incident.folder import RECORD, Record, clean, encoded, look, read_record
+from agent.incident.folder import RECORD, clean, encoded, look, read_record
 from agent.incident.recorder import Draft, Recorder
 from agent.incident.tables import AFTER_NS, BACK_NS
 from agent.records import Crash, Mount, Package
@@ -72,7 +72,7 @@ def _newer(crashes: dict[str, Crash], crash: Crash) -> None:
 
 
 def _made_anew(store: Store, folder: Path, boot: str, crash: Crash, settings: AgentConfig) -> Draft:
-    """Return the final record of a crash by what is stored; the tables on disk stay where they hold more."""
+    """Return the final record of a crash by what is stored."""
     mounts = [s.record for s in store.records(Mount, boot) if s.record.t_ns <= crash.t_ns]
     block = store.read_block(crash.t_ns - BACK_NS, crash.t_ns + AFTER_NS + _LOOK_AHEAD_NS, boot)
     recorder = Recorder(settings.incident, boot)
@@ -81,15 +81,26 @@ def _made_anew(store: Store, folder: Path, boot: str, crash: Crash, settings: Ag
     recorder.resume(crash, growing=True)
     rows = Fusion(settings.fusion, mounts[-1] if mounts else None).step(block)
     (draft,) = recorder.step(block, [rows], []) or recorder.finish()
-    before = _on_disk(folder)
-    if before is not None and (before.reached_s or 0.0) > (draft.record.reached_s or 0.0):
-        record = msgspec.structs.replace(before, final=True, crash=crash)
-        return Draft(crash.id, {RECORD: encoded(record)}, record)
-    return draft
+    return _with_fuller(draft, folder)
 
 
-def _on_disk(folder: Path) -> Record | None:
+def _with_fuller(draft: Draft, folder: Path) -> Draft:
+    """Keep a table that stands on disk with more in it: the store holds less of a parked car, or refused samples."""
     try:
-        return read_record(folder)
-    except (OSError, msgspec.DecodeError):
-        return None
+        before = read_record(folder)
+        there = {
+            part.file: part
+            for part in before.tables
+            if (folder / part.file).stat().st_size > len(draft.files[part.file])
+        }
+    except (OSError, KeyError, msgspec.DecodeError):
+        return draft
+    if not there:
+        return draft
+    record = msgspec.structs.replace(
+        draft.record,
+        tables=[there.get(part.file, part) for part in draft.record.tables],
+        reached_s=max(before.reached_s or 0.0, draft.record.reached_s or 0.0),
+    )
+    files = {name: data for name, data in draft.files.items() if name not in there}
+    return Draft(draft.id, files | {RECORD: encoded(record)}, record)

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from agent.blocks import BLOCK, Block
+from agent.clock import NS_PER_S
 from agent.incident.fields import BEFORE, FUSED, IMU, TRACK, Column
 from agent.state import State
 
@@ -14,6 +15,9 @@ IMU_SAMPLES: Final = 1 << 17  # 7 channels at 1 kHz for 18 s; 2.4 MB
 CAR_SAMPLES: Final = 1 << 17  # 25 channels at 100 Hz for 52 s
 PLACE_SAMPLES: Final = 1 << 15  # 14 channels at 25 Hz for 93 s
 ROWS: Final = 1 << 10  # 102 s
+
+GAP_NS: Final = 2 * NS_PER_S  # no sample of any channel for so long: the box was off. A receiver alone speaks at 1 Hz
+_MOST_GAPS: Final = 64
 
 ROW: Final = np.dtype([("t", "<i8"), ("speed", "<f8")])
 
@@ -40,7 +44,7 @@ class Ring:
         """Return a copy of what is kept with start_ns ≤ t ≤ end_ns, by time."""
         size = len(self._kept)
         at = self._taken % size
-        parts = [self._kept[:at]] if self._taken <= size else [self._kept[at:], self._kept[:at]]
+        parts = [self._kept[:at]] if self._taken < size else [self._kept[at:], self._kept[:at]]
         found = np.concatenate([p[(p["t"] >= start_ns) & (p["t"] <= end_ns)] for p in parts])
         return found[np.argsort(found["t"], kind="stable")]
 
@@ -57,6 +61,7 @@ class Rings:
         self.place = Ring(PLACE_SAMPLES, BLOCK)
         self.rows = Ring(ROWS, ROW)
         self.newest_ns: int | None = None  # of all samples, of whatever channel
+        self.gaps: list[tuple[int, int]] = []  # the latest silences: last sample before, first after
         self._place_of = np.zeros(1 << 16, np.uint8)
         self._of = {1: self.imu, 2: self.car, 3: self.place}
         # Gnss.Speed stands in two tables: it goes where the longer window is, and is read from there.
@@ -76,7 +81,16 @@ class Rings:
             chosen = np.flatnonzero(codes == code)
             if len(chosen):
                 ring.take(block[chosen])
-        self.newest_ns = int(block["t"][-1])
+        t = block["t"]
+        self.gaps += self.silence_until(int(t[0]))
+        self.gaps += [(int(t[i]), int(t[i + 1])) for i in np.flatnonzero(np.diff(t) > GAP_NS)]
+        self.gaps = self.gaps[-_MOST_GAPS:]
+        self.newest_ns = int(t[-1])
+
+    def silence_until(self, t_ns: int) -> list[tuple[int, int]]:
+        """Return the silence that a sample at `t_ns` would end, if it is one."""
+        silent = self.newest_ns is not None and t_ns - self.newest_ns > GAP_NS
+        return [(self.newest_ns, t_ns)] if self.newest_ns is not None and silent else []
 
     def take_rows(self, rows: State) -> None:
         """Take rows of state as they become known."""

@@ -43,6 +43,17 @@ def cut(rings: Rings, t0_ns: int) -> list[Table]:
     return [before(rings, t0_ns), imu(rings, t0_ns), track(rings, t0_ns)]
 
 
+def gaps_s(rings: Rings, t0_ns: int, next_ns: int | None = None) -> list[tuple[float, float]]:
+    """Return the silences of all channels that touch the windows, seconds from time zero.
+
+    `next_ns` is the first sample after those that the rings have taken, where it is known.
+    """
+    start_ns, end_ns = t0_ns - TRACK_BEFORE_S * NS_PER_S, t0_ns + AFTER_NS
+    last = [] if next_ns is None else rings.silence_until(next_ns)
+    touching = [gap for gap in [*rings.gaps, *last] if gap[1] > start_ns and gap[0] < end_ns]
+    return [(round((a - t0_ns) / NS_PER_S, 3), round((b - t0_ns) / NS_PER_S, 3)) for a, b in touching]
+
+
 def before(rings: Rings, t0_ns: int) -> Table:
     """Return before.csv: 201 rows, the newest value of every element at each tenth of a second."""
     grid = t0_ns + np.arange(-BEFORE_STEPS, 1) * STEP_NS
