@@ -59,6 +59,7 @@ def write_record(store_folder: Path, crash: Crash, *, boot: str = BOOT, complete
         complete=complete,
         final=True,
         reached_s=10.0 if complete else 0.7,
+        gaps_s=[],
         video=Video(from_ns=crash.t_ns - 15 * S, to_ns=crash.t_ns + 10 * S),
         mount=None,
         crash=crash,
@@ -110,7 +111,7 @@ def asked(store_folder: Path, t_ns: int = T0_NS) -> Path:
 
 
 def faults(folder: Path, key: str | None = None) -> dict[str, str]:
-    """Return what the verifier finds, by file or record."""
+    """Return the first thing that the verifier finds of each file or record."""
     report = verifier.verify(str(folder), key)
     assert report.whole == (not report.faults)
-    return {fault.where: fault.cause for fault in report.faults}
+    return {fault.where: fault.cause for fault in reversed(report.faults)}

@@ -140,7 +140,7 @@ def test_t_evid_3_reordered_or_doubled_records_are_named(made: tuple[Path, str],
     (package / "chain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [second, first, *rest]))
     assert "out of order" in faults(package, made[1])[where]
     (package / "chain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [first, first, second, *rest]))
-    assert "out of order" in faults(package, made[1])[where]
+    assert "stands twice" in faults(package, made[1])[where]
 
 
 def test_t_evid_4_a_package_signed_again_with_another_key_is_of_an_unknown_key(

@@ -210,6 +210,9 @@ def _gaps(
     found: list[Missing] = []
     names = {fact.name for fact in files}
     told = {gone.what for gone in material.missing}
+    for begins_s, ends_s in record.gaps_s if record is not None else ():
+        when = f"from {begins_s:.3f} to {ends_s:.3f} s after time zero"
+        found.append(Missing("everything for a while", f"nothing was heard {when}: the agent did not run"))
     if record is not None and not record.complete:
         reached = "never" if record.reached_s is None else f"{record.reached_s:.3f} s after time zero"
         found.append(Missing("the end of the record", f"measuring stopped: the last sample came {reached}"))

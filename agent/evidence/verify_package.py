@@ -819,9 +819,10 @@ def verify(path: str, key: str | None = None, authorities: list[x509.Certificate
         if not any(where == MANIFEST for where, _ in folder.odd):
             raise UnreadableError(f"{path}: holds no {MANIFEST}; give the folder of a package")
         return report
-    where = SIGNATURE
+    where = MANIFEST
     try:
         data = folder.read(MANIFEST)
+        where = SIGNATURE
         if SIGNATURE not in folder.names:
             raise BadError("is missing: nobody signed the manifest")
         signer = read_signature(folder.read(SIGNATURE))
