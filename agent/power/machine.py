@@ -17,6 +17,7 @@ from agent.power.signs import BUS_SILENT_NS, FRESH_NS, HIGH_V, NEVER, VOLTS_FRES
 State = Literal["driving", "engine_on", "engine_off", "parked", "cut_off"]
 ASLEEP: Final[tuple[State, ...]] = ("parked", "cut_off")
 STILL_NS: Final = 10 * NS_PER_S  # not moving for so long is standing
+JUST_NS: Final = 3 * NS_PER_S // 2  # no older than that is what an engine that runs now has said
 FELL_V: Final = 0.4  # the alternator let go of the supply (drivers/elm/recovery.py waits for the same rise)
 LOW_S: Final = 60.0  # the supply is low for so long: an ignition that was left on does not keep us awake
 HARDEST: Final = 5  # doublings of what a fruitless wake asks of the next: 32 times, within …
@@ -130,7 +131,8 @@ class PowerState:
         self.charging = self.volts >= self._rules.charging_v
         if self.charging:
             self._charged_ns = now_ns
-        if self.running(now_ns) or self.moving(now_ns):
+        signs = self.signs
+        if now_ns - max(signs.running_ns, signs.driven_ns, signs.travelled_ns) <= JUST_NS:
             self._before_v = self.volts
 
     def _ignition(self, now_ns: int) -> bool | None:
