@@ -18,6 +18,7 @@ from agent.errors import RoadwitnessError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "replay": ("agent.cli.replay:app", "Turn recordings into trips and events, through the whole product."),
     "agent": ("agent.cli.agent:app", "Run the daemon: read the devices of this car until it is stopped."),
+    "dashcam": ("agent.cli.dashcam:app", "Run the dashcam: keep what the cameras of this car see, in a loop."),
     "config": ("agent.cli.config:app", "Check the agent's configuration, or show it with all defaults."),
     "demo": ("sim.demo:app", "Show the product: virtual car, agent, broker, receiver and page on this machine."),
     "trips": ("agent.cli.store:trips_app", "List the trips in a store."),
