@@ -19,6 +19,7 @@ KERNELS = (
     "drivers.decode.interleave",
     "agent.detect.harsh",
     "agent.detect.sustained",
+    "agent.crash.kernel",
     "agent.trip_kernel",
     "agent.track_kernel",
     "agent.spine",
