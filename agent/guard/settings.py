@@ -24,9 +24,9 @@ class VehicleSettings:
 class SupplySettings:
     """The car's battery, at rest or not; voltages of a 12 V battery, twice as much in a 24 V system."""
 
-    minor_v: float = 12.0  # a quarter of the charge is left
-    moderate_v: float = 11.8  # openpilot switches itself off here
-    severe_v: float = 11.6  # empty
+    minor_v: float = 12.2  # half of the charge is left, where [power] lets go of the battery
+    moderate_v: float = 12.0  # a quarter; with the engine running only from here on
+    severe_v: float = 11.8  # next to nothing: openpilot switches itself off
     release_v: float = 12.4  # three quarters: it was charged
     hold_s: float = 180.0  # AutoPi; cranking takes seconds
     calm_s: float = 600.0  # above release_v for so long: the next time is another one

@@ -49,7 +49,10 @@ class Supply:
         if volts < CAR_BATTERY_V:
             return []
         self._lowest_v = volts if volts > s.minor_v else min(volts, self._lowest_v)
-        level = self._low.step(now.t_ns, level_of(volts, levels), volts >= s.release_v)
+        reached = level_of(volts, levels)
+        if now.in_use and reached == 1:
+            reached = 0  # a smart alternator lets the battery run down to half, then charges it
+        level = self._low.step(now.t_ns, reached, volts >= s.release_v)
         self._memory.set("told low_battery", str(self._low.told or ""))
         if not level:
             return []
