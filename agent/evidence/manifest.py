@@ -153,7 +153,8 @@ def manifest(
         "incident": incident.id,
         "kind": "clip" if incident.crash is None else "crash",
         "edition": edition,
-        "complete": incident.record_complete and not material.waiting,
+        "complete": not material.waiting,  # nothing will be added
+        "record_complete": incident.record_complete,  # everything that belongs to it was measured
         "boot": incident.boot,
         "replayed": replayed,
         "time_zero": moment(incident.t0_ns, time_zero),

@@ -46,6 +46,7 @@ MOST_JSON = 4 << 20
 MOST_LINE = 1 << 20  # one record with its envelope
 MOST_CHAIN = 16 << 20
 MOST_FAULTS = 200
+MOST_NODES = 1000  # in one DER value
 STEP_NS = 2_000_000_000  # clock records that differ by more were a step, not a better estimate
 NS = 1_000_000_000
 LATE_NS = 24 * 3600 * NS  # a token is usual within a day (docs/sources.md G3)
@@ -60,6 +61,13 @@ SIGNING |= {"1.2.840.10045.4.3.3": hashes.SHA384, "1.2.840.10045.4.3.4": hashes.
 SIGNED_DATA, TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.9.16.1.4"
 CONTENT_TYPE, MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
 SIGNING_CERTIFICATE, SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
+
+
+# what `cryptography` raises for certificates that are odd, beside InvalidSignature
+X509_TROUBLES = (
+    *(ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension),
+    *(x509.InvalidVersion, x509.UnsupportedGeneralNameType, x509.AttributeNotFound),
+)
 
 
 class UnreadableError(Exception):
@@ -508,7 +516,7 @@ def nodes(data: bytes) -> list[Node]:
             at += count
             if not 1 <= count <= 4 or size < 0x80:
                 raise BadError("is not DER")
-        if tag & 0x1F == 0x1F or at + size > len(data):
+        if tag & 0x1F == 0x1F or at + size > len(data) or len(found) >= MOST_NODES:
             raise BadError("is not DER")
         found.append(Node(tag, data[at : at + size], data[start : at + size]))
         at += size
@@ -553,7 +561,8 @@ class Stamp(NamedTuple):
 def read_token(data: bytes, authorities: list[x509.Certificate]) -> Stamp:
     """Read a token or a whole answer of an authority, check its signature and, where given, its chain; or BadError."""
     try:
-        outer = inside(nodes(data)[0] if nodes(data) else None, 0x30, 1)
+        tops = nodes(data)
+        outer = inside(tops[0] if len(tops) == 1 else None, 0x30, 1)
         if outer[0].tag == 0x30:  # a whole answer: status, then the token
             if int.from_bytes(inside(outer[0], 0x30, 1)[0].body, "big") > 1:
                 raise BadError("is a refusal of the time-stamping authority")
@@ -561,7 +570,7 @@ def read_token(data: bytes, authorities: list[x509.Certificate]) -> Stamp:
         return _checked_token(outer, authorities)
     except InvalidSignature:
         raise BadError("has a signature that does not hold") from None
-    except (ValueError, TypeError, IndexError, UnsupportedAlgorithm, x509.ExtensionNotFound) as e:
+    except (IndexError, KeyError, *X509_TROUBLES) as e:
         raise BadError(f"is not a time-stamp token: {shown(str(e))}") from None
 
 
@@ -665,7 +674,7 @@ def _leads(
         try:
             certificate.verify_directly_issued_by(issuer)
             basic = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-        except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):
+        except (InvalidSignature, *X509_TROUBLES):
             continue
         if basic.ca and _valid(issuer, utc) and _leads(issuer, held, trusted, utc, most - 1):
             return True
@@ -804,7 +813,7 @@ def tell_facts(manifest: Any, signer: Signer, report: Report) -> None:
     if get(manifest, "replayed", bool):
         report.notes.append("the data were replayed from a recording, not measured by this device")
     if not manifest["complete"]:
-        report.notes.append("the package says that it is not complete")
+        report.notes.append("the device expected to add more to this package")
 
 
 def verify(path: str, key: str | None = None, authorities: list[x509.Certificate] | None = None) -> Report:
