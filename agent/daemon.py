@@ -19,6 +19,7 @@ from agent.boot import kernel_boot_id
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S
 from agent.config import config_dir
+from agent.dashcam.watch import VIDEO, CameraWatch
 from agent.errors import ConfigError, RoadwitnessError, StoreError
 from agent.feed import Feed
 from agent.guard.ending import tell_cut
@@ -34,7 +35,7 @@ from agent.memory import release_compiler
 from agent.patience import PatientStore
 from agent.pipeline import Pipeline
 from agent.power.parking import TICK_S, Parking
-from agent.records import Clock, Crash, Health, Record, TimeQuality
+from agent.records import Clock, Crash, Event, Health, Record, TimeQuality
 from agent.recovery import finish_boot, resumed
 from agent.sending import Sending
 from agent.settings import AgentConfig, load_agent
@@ -84,6 +85,7 @@ class Daemon:
         self._feeds: list[Feed] = []
         self._hangs: dict[str, int] = {}
         self._parking: Parking | None = None  # recordings do not park
+        self._cameras: CameraWatch | None = None  # nor have they a dashcam
         self._stopping = threading.Event()
         self._reloading = False
         self._next_spine: AgentConfig | None = None
@@ -136,6 +138,8 @@ class Daemon:
                 time: Callable[[], TimeQuality] = lambda: spine.boot_time.quality  # noqa: E731
                 pipeline.guard = Guard.of(self._settings.guard, self._settings.vehicle, store, self._boot, time)
                 self._parking = self._manage_power(store, pipeline, keeper)
+                told = [stored.record for stored in store.records(Event, self._boot)]
+                self._cameras = CameraWatch(self._place.folder / VIDEO, self._boot, clock.monotonic_ns(), told)
             if level == "normal":
                 self._start_feeds()
             else:
@@ -219,6 +223,7 @@ class Daemon:
             store,
             clock.monotonic_ns(),
             feeds=lambda: self._feeds,
+            linger=self._intake.linger,
             connect=lambda: self._send(store, self._settings),
             status=self._place.watchdog.status,
         )
@@ -258,6 +263,7 @@ class Daemon:
             self._second_ns = now_ns + SECOND_NS
             if not self._recording:
                 self._learned(pipeline, keeper, timekeeper.look(now_ns))
+            self._watch_cameras(pipeline, keeper, now_ns)
             self._watch_feeds(now_ns, ladder)
             if self._lean_ns is not None and now_ns >= self._lean_ns:
                 self._lean_ns = None
@@ -292,6 +298,16 @@ class Daemon:
         if learned is not None:
             pipeline.spine.clock_known(learned)
             keeper.append([(learned.t_ns, learned)])
+
+    def _watch_cameras(self, pipeline: Pipeline, keeper: PatientStore, now_ns: int) -> None:
+        if self._cameras is None:
+            return
+        told = self._cameras.look(now_ns)
+        if told:
+            keeper.append([(record.t_ns, record) for record in told])
+            if pipeline.sending is not None:
+                pipeline.sending.wake()
+        self._cameras.say(now_ns, pipeline.spine.boot_time.offset_ns, pipeline.spine.speed)
 
     def _watch_feeds(self, now_ns: int, ladder: Ladder) -> None:
         for i, feed in enumerate(self._feeds):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agent.blocks import Block, empty_block, join_blocks
+from agent.clock import NS_PER_S
 from agent.records import Health
 
 ROOM_S = 0.5  # a recording that waits for room looks again after this
@@ -32,7 +33,7 @@ class Intake:
 
     def __init__(self, most_samples: int, hold_ns: int) -> None:
         self._most = most_samples
-        self._hold_ns = hold_ns
+        self._hold_ns = self._usual_ns = hold_ns
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._woken = threading.Event()
@@ -86,6 +87,10 @@ class Intake:
             self.high_water = max(self.high_water, self._count)
             if self._count > self._most // 4:
                 self._woken.set()
+
+    def linger(self, extra_s: float) -> None:
+        """Let samples wait for so much longer than usual: feeds that rest bring theirs late."""
+        self._hold_ns = self._usual_ns + round(extra_s * NS_PER_S)
 
     def leave(self, name: str) -> None:
         """Let a feed that is lost or has ended hold nobody; its samples that wait go on."""

@@ -36,7 +36,7 @@ AGAIN_S: Final = 600.0  # the machine is still on so long after the shutdown com
 class Parking:
     """The acting half of power management; the daemon calls `take` and `step` from the spine's thread.
 
-    `feeds` gives the feeds of the moment, `connect` begins sync, `status` shows one line.
+    `feeds` gives the feeds of the moment, `linger` lets samples wait longer for others, `connect` begins sync, `status` shows one line.
     """
 
     def __init__(
@@ -49,13 +49,14 @@ class Parking:
         now_ns: int,
         *,
         feeds: Callable[[], Sequence[Feed]],
+        linger: Callable[[float], None],
         connect: Callable[[], Sending],
         status: Callable[[str], None],
     ) -> None:
         self.power = PowerState(rules, now_ns)
         self._rules, self._trips = rules, trips
         self._pipeline, self._keeper, self._store = pipeline, keeper, store
-        self._feeds, self._connect, self._status = feeds, connect, status
+        self._feeds, self._linger, self._connect, self._status = feeds, linger, connect, status
         self._quiet = Quiet(rules.store_s)
         pipeline.thin = self._quiet.keep
         self._settled = False  # asleep and everything safe
@@ -103,6 +104,7 @@ class Parking:
             self._say(change.t_ns, "degraded" if change.state == "cut_off" else "ok", text)
 
     def _rest(self) -> None:
+        self._linger(self._rules.tick_s)
         for feed in self._feeds():
             kind = feed.name.partition(":")[0]
             pause_s = self._rules.tick_s if kind in TALKATIVE else 0.0
@@ -113,6 +115,7 @@ class Parking:
     def _wake(self) -> None:
         for feed in self._feeds():
             feed.wake()
+        self._linger(0.0)
         self._keeper.append_block(self._quiet.end())
         if self._pipeline.sending is None:
             self._pipeline.sending = self._connect()
