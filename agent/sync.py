@@ -276,6 +276,9 @@ class Sync:
     def _send_files(self, uploads: Uploads, lanes_are_empty: bool) -> int:
         if lanes_are_empty:
             uploads.fill(self._now_ns, self._publish_file)
+            if uploads.silent:  # the receiver may know us by an earlier session, if at all
+                self._ask()
+                lanes_are_empty = False
         self._show()
         return min(self._next_ns(), uploads.come_back_ns()) if lanes_are_empty else self._next_ns()
 

@@ -254,6 +254,54 @@ package = _projection(
 )
 Index("package_incident", package.c.device, package.c.incident)
 
+# What the newest Package record of an incident says, and how far its files are.
+package_state = Table(
+    "package_state",
+    metadata,
+    Column("device", _NAME),
+    Column("incident", String(16)),
+    Column("digest", String(64), nullable=False),  # of the record's body (agent.filemessages.record_digest)
+    Column("lineage", String(12), nullable=False),
+    Column("lane", String(16), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("complete", Boolean, nullable=False),  # nothing will be added
+    Column("whole", Boolean, nullable=False),  # every file is in the store
+    Column("whole_utc_ns", BigInteger),
+    Column("told", Boolean, nullable=False),  # receiver.packages.arrived has dealt with it
+    PrimaryKeyConstraint("device", "incident"),
+)
+Index("package_untold", package_state.c.told, package_state.c.whole)
+
+package_file = Table(
+    "package_file",
+    metadata,
+    Column("device", _NAME),
+    Column("incident", String(16)),
+    Column("name", String(100)),
+    Column("file", String(64), nullable=False),  # SHA-256
+    Column("size", BigInteger, nullable=False),
+    Column("held", Boolean, nullable=False),  # stands in the store under this name
+    PrimaryKeyConstraint("device", "incident", "name"),
+    Index("package_file_file", "device", "file"),
+)
+
+# One file on its way, however many packages name it.
+transfer = Table(
+    "transfer",
+    metadata,
+    Column("device", _NAME),
+    Column("file", String(64)),
+    Column("size", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, open, done
+    Column("partial", String(32), nullable=False),  # name of the unfinished file; empty unless open
+    Column("ranges", Text, nullable=False),  # bytes held, as JSON [[start, end], …]
+    Column("received", BigInteger, nullable=False),  # their number
+    Column("revision", BigInteger, nullable=False),  # grows with every change
+    Column("updated_utc_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device", "file"),
+)
+Index("transfer_state", transfer.c.device, transfer.c.state)
+
 live = Table(
     "live",
     metadata,

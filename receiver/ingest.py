@@ -18,8 +18,11 @@ from sqlalchemy.sql import ColumnElement
 
 from agent import chain, messages
 from agent.chain import START, Entry
+from agent.filemessages import Files, encode_files
 from agent.messages import Ack, Batch, Birth, MessageError
-from receiver import db, projections
+from receiver import db, packages, projections
+from receiver.filestore import FileStore
+from receiver.transfers import FileMessage, Transfers
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ OTHER_DEVICE: Final = "message is of another device than its topic"
 OTHER_KEY: Final = "birth has another key than was enrolled"
 BROKEN_CHAIN: Final = "hash chain is broken"
 BROKEN_SIGNATURE: Final = "signature is not the device's"
+NO_FILES: Final = "this receiver keeps no files"
 TOO_EARLY: Final = "too many batches wait for one that is missing"
 
 
@@ -59,10 +63,15 @@ class Counts:
 
 
 class Ingest:
-    """Takes messages one by one and keeps what can be proved. One per process; several may share one PostgreSQL."""
+    """Takes messages one by one and keeps what can be proved. One per process; several may share one PostgreSQL.
 
-    def __init__(self, engine: Engine) -> None:
+    Without `files` the packages' records are stored and the files themselves refused.
+    """
+
+    def __init__(self, engine: Engine, files: FileStore | None = None) -> None:
         self._engine = engine
+        self._transfers = None if files is None else Transfers(engine, files, self._count)
+        self._named: list[str] = []  # files that the batch at hand named first
         self._verifiers = ThreadPoolExecutor(_CORES, "verify")
         self.counts = Counts()
 
@@ -87,9 +96,24 @@ class Ingest:
                 self._take_status(where.device, payload, now_ns)
             if where.what == "live":
                 self._take_live(where.device, payload, now_ns)
+            if where.what == "file":
+                return self.take_files([FileMessage(where.device, where.lane, payload)], now_ns)
         except MessageError as e:
             return self._refuse(where.device, str(e), now_ns, where.lane)
         return []
+
+    def take_files(self, group: Sequence[FileMessage], now_ns: int) -> list[Outgoing]:
+        """Store messages about files and return the answers to publish; raises as `take` does."""
+        if self._transfers is None:
+            for message in group:
+                self._refuse(message.device, NO_FILES, now_ns)
+            return []
+        return [_answer(files) for files in self._transfers.take(group, now_ns)]
+
+    def tend(self, now_ns: int) -> None:
+        """Clear away what earlier crashes left; now and then."""
+        if self._transfers is not None:
+            self._transfers.tend(now_ns)
 
     def greet(self) -> list[Outgoing]:
         """Return acknowledgements for devices that were enrolled or blocked since the last call."""
@@ -165,6 +189,7 @@ class Ingest:
         if batch.lane != lane:
             raise MessageError(OTHER_LANE)
         refused: dict[messages.Lane, str] = {}
+        self._named = []
         with self._engine.begin() as connection:
             known = _device(connection, device)
             if known is None:
@@ -178,7 +203,10 @@ class Ingest:
                 self._unpark(connection, device, key, after, now_ns)
             _seen(connection, device, now_ns)
             known = _known(connection, device)
-            return [self._ack(connection, known, refused, batch.lineage)]
+            answers = [self._ack(connection, known, refused, batch.lineage)]
+            if self._transfers is not None and self._named:
+                answers.append(_answer(self._transfers.tell(connection, device, self._named)))
+            return answers
 
     def _store(
         self,
@@ -251,6 +279,10 @@ class Ingest:
             )
         connection.execute(insert(db.entry), rows)
         projections.project(connection, device, known, now_ns)
+        named, unusable = packages.expect(connection, device, known, now_ns)
+        self._named += named
+        for _ in range(unusable):
+            self._count(connection, device, packages.UNUSABLE, now_ns)
         self.counts.entries += len(rows)
 
     def _note_hole(self, connection: Connection, device: str, held: "_Lane", first_seq: int, now_ns: int) -> None:
@@ -356,6 +388,10 @@ class _Lane(NamedTuple):
 
 def _outgoing(ack: Ack) -> Outgoing:
     return Outgoing(messages.topic(ack.device, "ack"), messages.encode_ack(ack))
+
+
+def _answer(files: Files) -> Outgoing:
+    return Outgoing(messages.topic(files.device, "files"), encode_files(files))
 
 
 def _device(connection: Connection, device: str) -> "Row[tuple[object, ...]] | None":

@@ -17,8 +17,14 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from agent import clock, messages
 from agent.clock import NS_PER_S
+from agent.errors import RoadwitnessError
+from agent.filemessages import FILE_FILTER
 from agent.link import Arrived, BrokerSettings, Delivered, Down, Happening, Link, Refused, Up
+from receiver import packages
+from receiver.filestore import FileStore
 from receiver.ingest import Ingest, Outgoing
+from receiver.packages import Arrival
+from receiver.transfers import FileMessage
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +34,17 @@ RETRY_CAP_S: Final = 30.0
 REFUSED_S: Final = 60.0
 # Beyond the receive window of MQTT 5 a broker holds messages back; 3.1.1 has none, so there is a bound here.
 MOST_WAITING: Final = 1000
+MOST_GROUP: Final = 16  # messages about files that are committed together: one fsync for a MiB of chunks
+TEND_S: Final = 3600.0  # between two looks for what crashes left behind
 ATTEMPTS: Final = 3  # for a message that the database refuses although it works
 
 
 class Reception(threading.Thread):
-    """Receives until stopped; `on_end` is called when the thread ends, for whatever reason."""
+    """Receives until stopped; `on_end` is called when the thread ends, for whatever reason.
+
+    `files` keeps the files of packages; `on_package` is called, in this thread, for every package that became whole
+    (receiver.packages.arrived), again after a RoadwitnessError or OSError.
+    """
 
     def __init__(
         self,
@@ -40,9 +52,13 @@ class Reception(threading.Thread):
         settings: BrokerSettings,
         group: str = "roadwitness",
         on_end: Callable[[], None] | None = None,
+        files: FileStore | None = None,
+        on_package: Callable[[Arrival], None] | None = None,
     ) -> None:
         super().__init__(name="ingest", daemon=True)
-        self.ingest = Ingest(engine)
+        self.ingest = Ingest(engine, files)
+        self._engine = engine
+        self._on_package = on_package
         self.connected = threading.Event()
         self.overrun = 0  # messages dropped because too many waited; their devices send them again
         self._happened: queue.Queue[Happening | None] = queue.Queue()
@@ -51,14 +67,16 @@ class Reception(threading.Thread):
         self._rng = random.Random()
         self._failures = 0
         self._connect_due_ns: int | None = 0
-        self._greet_due_ns = 0
+        self._greet_due_ns = self._tend_due_ns = 0
+        self._ahead: Happening | None = None  # taken from the queue while a group was gathered, and not part of it
+        self._package_trouble = ""
         self._trouble = ""
         self._link = Link(
             settings,
             f"rw-receiver-{secrets.token_hex(4)}",
             self._take,
             filters=[messages.BIRTH_FILTER, messages.STATUS_FILTER, messages.LIVE_FILTER],
-            shared_filters=[messages.UP_FILTER],
+            shared_filters=[messages.UP_FILTER, FILE_FILTER],
             group=group,
             manual_ack=True,
         )
@@ -80,18 +98,40 @@ class Reception(threading.Thread):
         try:
             while not self._stopping.is_set():
                 self._fall_due()
-                try:
-                    happening = self._happened.get(timeout=self._patience_s())
-                except queue.Empty:
-                    continue
+                happening = self._next()
                 if isinstance(happening, Arrived):
-                    self._store(happening)
+                    self._store(self._group(happening))
                 elif happening is not None:
                     self._note(happening)
         finally:
             self._link.close()
             self.connected.clear()
             self._on_end()
+
+    def _next(self) -> Happening | None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            return ahead
+        try:
+            return self._happened.get(timeout=self._patience_s())
+        except queue.Empty:
+            return None
+
+    def _group(self, first: Arrived) -> list[Arrived]:
+        """Return a message, and where it is about a file, those about files that wait right behind it."""
+        group = [first]
+        while _about_file(first) and len(group) < MOST_GROUP and self._ahead is None:
+            try:
+                happening = self._happened.get_nowait()
+            except queue.Empty:
+                break
+            if isinstance(happening, Arrived) and _about_file(happening):
+                group.append(happening)
+            else:
+                self._ahead = happening
+                if happening is None:  # told to stop
+                    break
+        return group
 
     def _take(self, happening: Happening) -> None:
         if isinstance(happening, Arrived) and self._happened.qsize() >= MOST_WAITING:
@@ -113,8 +153,15 @@ class Reception(threading.Thread):
             if self.connected.is_set():
                 try:
                     self._publish(self.ingest.greet())
+                    self._tell_packages()
                 except DBAPIError as e:
                     self._say("database", f"cannot be read: {_cause(e)}")
+        if now_ns >= self._tend_due_ns:
+            self._tend_due_ns = now_ns + int(TEND_S * NS_PER_S)
+            try:
+                self.ingest.tend(clock.wall_ns())
+            except DBAPIError as e:
+                self._say("database", f"cannot be read: {_cause(e)}")
 
     def _note(self, happening: Happening) -> None:
         if isinstance(happening, Up):
@@ -129,12 +176,31 @@ class Reception(threading.Thread):
             self._failures += 1
             self._connect_due_ns = clock.monotonic_ns() + int(wait_s * self._rng.uniform(0.5, 1.0) * NS_PER_S)
 
-    def _store(self, arrived: Arrived) -> None:
-        """Commit one message, publish its acknowledgements, and let the broker forget it; wait for the database."""
+    def _tell_packages(self) -> None:
+        """Hand over the packages that became whole and were not dealt with yet."""
+        if self._on_package is None:
+            return
+        for arrival in packages.untold(self._engine):
+            try:
+                self._on_package(arrival)
+            except (RoadwitnessError, OSError) as e:
+                if self._package_trouble != str(e):
+                    log.error("package %s of device %s: %s; tried again", arrival.incident, arrival.device, e)
+                self._package_trouble = str(e)
+            else:
+                packages.told(self._engine, arrival)
+
+    def _commit(self, group: list[Arrived]) -> list[Outgoing]:
+        if not _about_file(group[0]):
+            return self.ingest.take(group[0].topic, group[0].payload, clock.wall_ns())
+        return self.ingest.take_files([_file_message(a) for a in group], clock.wall_ns())
+
+    def _store(self, group: list[Arrived]) -> None:
+        """Commit messages, publish their acknowledgements, and let the broker forget them; wait for the database."""
         failures = 0
         while not self._stopping.is_set():
             try:
-                outgoing = self.ingest.take(arrived.topic, arrived.payload, clock.wall_ns())
+                outgoing = self._commit(group)
             except (OperationalError, InterfaceError) as e:
                 self._say("database", f"not working, nothing is acknowledged: {_cause(e)}")
                 clock.wait(self._stopping, min(RETRY_CAP_S, 0.1 * 2.0 ** min(failures, 10)))
@@ -142,15 +208,21 @@ class Reception(threading.Thread):
             except DBAPIError:
                 failures += 1
                 if failures >= ATTEMPTS:
-                    log.exception("the database refuses a message on %s; it is not stored", arrived.topic)
-                    self._link.acknowledge(arrived)
+                    log.exception("the database refuses a message on %s; it is not stored", group[0].topic)
+                    self._let_go(group)
                     return
             else:
                 if self._trouble == "database":
                     self._say("", "the database works again")
                 self._publish(outgoing)
-                self._link.acknowledge(arrived)
+                self._let_go(group)
                 return
+
+    def _let_go(self, group: list[Arrived]) -> None:
+        for arrived in group:
+            self._link.acknowledge(arrived)
+        if any("/fin/" in a.topic for a in group):
+            self._greet_due_ns = 0  # a package may have become whole
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
         for topic, payload in outgoing:
@@ -161,6 +233,18 @@ class Reception(threading.Thread):
         if trouble != self._trouble or not trouble:
             log.log(logging.WARNING if trouble else logging.INFO, "%s", text)
         self._trouble = trouble
+
+
+def _about_file(arrived: Arrived) -> bool:
+    try:
+        return messages.address(arrived.topic).what == "file"
+    except messages.MessageError:
+        return False
+
+
+def _file_message(arrived: Arrived) -> FileMessage:
+    where = messages.address(arrived.topic)
+    return FileMessage(where.device, where.lane, arrived.payload)
 
 
 def _cause(error: DBAPIError) -> str:

@@ -5,6 +5,7 @@ import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import uvicorn
@@ -12,8 +13,9 @@ from sqlalchemy import Engine
 
 from agent import clock
 from agent.errors import ConfigError, RoadwitnessError, UplinkError
-from receiver import db
+from receiver import db, packages
 from receiver.broker import EmbeddedBroker
+from receiver.filestore import FileStore
 from receiver.mqtt import Reception
 from receiver.settings import HttpSettings, ReceiverSettings
 
@@ -46,7 +48,9 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
             if server is not None:
                 server.should_exit = True
 
-        reception = Reception(engine, settings.broker, settings.group, on_end=end)
+        files = FileStore(settings.files, settings.database)
+        on_package = partial(packages.arrived, engine, files)
+        reception = Reception(engine, settings.broker, settings.group, end, files, on_package)
         stack.callback(reception.stop)
         # Before uvicorn, which raises the signals that ended it once more: they must find a handler, not the default.
         for number in (signal.SIGTERM, signal.SIGINT):

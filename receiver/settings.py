@@ -25,6 +25,22 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSettings:
+    """Where the files of packages are kept, and how much of them."""
+
+    root: str = ""  # a folder, or a URL that fsspec knows (s3://bucket/prefix); "": `files` beside the database
+    partials: str = ""  # local folder of unfinished files; "": `.partial` in the root, or beside the database
+    max_file_bytes: int = 512 * 1024**2  # one file: four minutes of video at 16 Mbit/s
+    max_device_bytes: int = 20 * 1024**3  # all files of one device
+    max_total_bytes: int = 200 * 1024**3  # all files of all devices
+
+    def __post_init__(self) -> None:
+        """Check the numbers; raise ValueError."""
+        if not 0 < self.max_file_bytes <= self.max_device_bytes <= self.max_total_bytes:
+            raise ValueError("max_file_bytes, max_device_bytes and max_total_bytes must be above 0 and not fall")
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverSettings:
     """All that `receiver.toml` may say."""
 
@@ -32,6 +48,7 @@ class ReceiverSettings:
     group: str = "roadwitness"  # processes of one group share the devices' messages among them
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    files: FileSettings = field(default_factory=FileSettings)
 
 
 def load_settings(path: Path) -> ReceiverSettings:

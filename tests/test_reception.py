@@ -46,7 +46,7 @@ def away() -> OperationalError:
 
 def test_the_puback_follows_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(tmp_path, monkeypatch, None)
-    desk.reception._store(MESSAGE)
+    desk.reception._store([MESSAGE])
     assert desk.did == ["stored", "published ack True", "puback"]
 
 
@@ -55,7 +55,7 @@ def test_a_database_that_is_away_is_waited_for_and_said_once(
 ) -> None:
     caplog.set_level(logging.INFO, "receiver.mqtt")
     desk = Desk(tmp_path, monkeypatch, away(), away(), None)
-    desk.reception._store(MESSAGE)
+    desk.reception._store([MESSAGE])
     assert desk.did == ["OperationalError", "OperationalError", "stored", "published ack True", "puback"]
     assert [r.getMessage() for r in caplog.records] == [
         "not working, nothing is acknowledged: database or disk is full",
@@ -68,7 +68,7 @@ def test_a_message_that_the_database_refuses_stops_nobody_and_is_not_acknowledge
 ) -> None:
     refuses = DataError("INSERT", {}, Exception("value out of range"))
     desk = Desk(tmp_path, monkeypatch, refuses, refuses, refuses)
-    desk.reception._store(MESSAGE)
+    desk.reception._store([MESSAGE])
     assert desk.did == ["DataError"] * 3 + ["puback"]
 
 
@@ -80,7 +80,7 @@ def test_stopping_ends_the_waiting_and_acknowledges_nothing(tmp_path: Path, monk
         raise away()
 
     monkeypatch.setattr(desk.reception.ingest, "take", take)
-    desk.reception._store(MESSAGE)
+    desk.reception._store([MESSAGE])
     assert desk.did == []
 
 

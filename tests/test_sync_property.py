@@ -61,7 +61,7 @@ class Network:
 
 
 def _for_device(topic: str) -> bool:
-    return topic.endswith("/ack")
+    return topic.endswith(("/ack", "/files"))
 
 
 def _for_receiver(topic: str) -> bool:

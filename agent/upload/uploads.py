@@ -109,6 +109,7 @@ class Uploads:
         self._on_health = on_health or (lambda _: None)
         self._pace = Pace(self._settings)
         self._session = ""
+        self.silent = False  # answers stayed away: sync should ask who we are to the receiver, then `begin` again
         self._stale = True
         self._waiting: dict[str, StoredPackage] = {}  # by incident
         self._files: dict[str, _File] = {}  # by id, in the order in which they go
@@ -129,6 +130,7 @@ class Uploads:
         self._session = session
         self._now_ns = now_ns
         self._pace.begin(now_ns)
+        self.silent = False
         self._forget()
         self._stale = True
 
@@ -181,6 +183,7 @@ class Uploads:
             return
         if self._due_ns is not None and now_ns >= self._due_ns:
             self._fall_due()
+            return
         self._again_ns = now_ns + IDLE_NS
         while self._send_one(publish):
             pass
@@ -434,6 +437,7 @@ class Uploads:
             log.warning("answers about files stay away; asking again")
         self._attempts += 1
         self._forget()
+        self.silent = True
 
     def _forget(self) -> None:
         self._flights = []
