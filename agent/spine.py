@@ -61,6 +61,7 @@ class Spine:
         crashes: Iterable[Crash] = (),
     ) -> None:
         self.boot = boot
+        self.speed: tuple[int, float] | None = None  # the latest: ns, m/s or NaN
         self._fusion = Fusion(fusion, mount)
         self._collisions = CrashDetector(crash or CrashSettings(), boot, mount)
         self._mounts: list[Mount] = []  # that the crash detector will be told of
@@ -130,6 +131,7 @@ class Spine:
     def _detect(self, rows: State, output: Output) -> None:
         if not len(rows):
             return
+        self.speed = (int(rows["t"][-1]), float(rows["speed"][-1]))
         output.rows.append(rows)
         self._curves.step(rows)
         mounts = self._fusion.take_mounts()
