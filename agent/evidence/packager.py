@@ -108,6 +108,7 @@ class Packager:
             folders = sorted(p for p in self._packages.iterdir() if p.is_dir())
         except FileNotFoundError:
             return []
+        self._known = {p.name: self._known.get(p.name) or _Known() for p in folders}
         for folder in folders:
             try:
                 package = self._look(folder, now_ns)
@@ -120,7 +121,7 @@ class Packager:
         return []
 
     def _look(self, folder: Path, now_ns: int) -> Package | None:
-        known = self._known.setdefault(folder.name, _Known())
+        known = self._known[folder.name]
         changed_ns = folder.stat().st_mtime_ns
         if known.settled and changed_ns == known.changed_ns and not self._better_time(known, folder):
             return None
@@ -135,9 +136,9 @@ class Packager:
             state = self._state(incident, known)
         if state == "stale":
             return None
-        known.settled = True
-        known.changed_ns, known.since_ns = folder.stat().st_mtime_ns, None
-        return self._tell(incident, now_ns)
+        told = self._tell(incident, now_ns)
+        known.settled, known.changed_ns, known.since_ns = True, folder.stat().st_mtime_ns, None
+        return told
 
     def _better_time(self, known: _Known, folder: Path) -> bool:
         """Say whether the present boot has learned more of its time than a manifest of it tells."""
