@@ -2,7 +2,8 @@
 
 Argument: JSON with folder, boot, samples (a .npy block from t = 0), start_ns (of the clock), base_ns (when the car's
 t = 0 is), speed (of the clock), daemon (settings) and fault. The clock runs `speed` times as fast as the machine's for
-every thread alike, and stands still until the car is first opened. "car at <s>" on stderr says how far it came.
+every thread alike; it stands still until the car is first opened, or moves at once with `at_once`. "car at <s>" on
+stderr says how far it came.
 """
 
 import json
@@ -86,6 +87,8 @@ def main() -> None:
     )
     place = Place(Path(GIVEN["folder"]), boot=GIVEN["boot"], watchdog=Watchdog(GIVEN.get("notify", "")))
     daemon = Daemon(settings, place, [Car])
+    if GIVEN.get("at_once"):
+        REAL_START_NS.append(real_ns())
     signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
     daemon.run()
 
