@@ -31,7 +31,8 @@ class Memory:
 
     def level(self, name: str) -> int:
         """Return the level at which a condition was told, 0 where it does not stand."""
-        return int(told) if (told := self.facts.get(f"told {name}", "0")) in "0123" else 0
+        told = self.facts.get(f"told {name}", "")
+        return int(told) if told in ("1", "2", "3") else 0
 
     def set(self, name: str, value: str) -> None:
         """Remember a value, or forget it: ""."""
