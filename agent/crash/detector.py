@@ -38,6 +38,7 @@ KNOCK_SHARE: Final = 0.85
 KNOCK_FROM_HZ: Final = 390.0  # slower sensors smear a knock
 COLLAPSE_WAIT_NS: Final = 5 * SECOND // 2
 QUIET_WAIT_NS: Final = 3 * SECOND // 10  # where no source of speed speaks but gyroscopes do
+SWING_NS: Final = 3 * SECOND // 2  # where there are no gyroscopes: a swing of the arm and back
 CLIPPED_WAIT_NS: Final = SECOND // 2
 MEASURED_NS: Final = 340_000_000  # after time zero: 300 ms and the tail
 ROLL_PATIENCE_NS: Final = 5 * SECOND
@@ -187,8 +188,7 @@ class CrashDetector:
         elif touched:
             self._reject(incident, touched, now)
         elif moving is not True:
-            quick = moving is None and self._turning(now)
-            self._wait(incident, "standing", zero + (QUIET_WAIT_NS if quick else self._persist_ns))
+            self._wait(incident, "standing", zero + self._patience_ns(moving, now))
         elif self._knocked(incident):
             self._wait(incident, "knock", zero + LATE_NS)
         else:
@@ -200,18 +200,25 @@ class CrashDetector:
         gravity = s["gravity"].copy()
         seen = self._trace(gravity, now)
         zero = of.time_zero(seen, end, begin, self._settings)
-        if self._evidence.moving(zero) is not True or self._touched(zero):
+        moving = self._evidence.moving(zero)
+        change, width = of.full_pulse(seen, begin, end)
+        full = change >= FULL_KMH * KMH and width >= FULL_S
+        parked = moving is not True and self._evidence.switched_off(now)
+        if self._touched(zero) or parked or not (full or moving):
             self._reasons["clipped_bump"] += 1
             return
         incident = self._new("impact", zero, now)
         incident.gravity = gravity
         self._measure(incident)
-        change, width = of.full_pulse(seen, begin, end)
-        if change >= FULL_KMH * KMH and width >= FULL_S:
+        s["floor_t"] = now
+        if not full:
+            self._wait(incident, "clipped", zero + CLIPPED_WAIT_NS)
+        elif moving:
             s["bump_crash"] = 1
             self._tell(incident, now)
         else:
-            self._wait(incident, "clipped", zero + CLIPPED_WAIT_NS)
+            s["bump_crash"] = 1
+            self._wait(incident, "standing", zero + self._patience_ns(moving, now))
 
     def _bump(self, begin: int, end: int, mean_mps: float, peak_mps2: float, now: int) -> None:
         """A blow that is no crash: of the road, of a door, of the box, or of who hit the parked car."""
@@ -255,7 +262,8 @@ class CrashDetector:
         if moving is None:
             seen = self._trace(self._s["gravity"].copy(), now)
             recent = seen.t >= leaning_ns - SECOND
-            if np.hypot(seen.a[recent, 0], seen.a[recent, 1]).max(initial=0.0) < VIOLENT_G * G:
+            calm = np.hypot(seen.a[recent, 0], seen.a[recent, 1]).max(initial=0.0) < VIOLENT_G * G
+            if calm or int(self._s["fell_t"]) >= leaning_ns - FELL_BEFORE_NS:
                 moving = False
         if moving is False:
             self._reasons["tilted"] += 1
@@ -389,7 +397,7 @@ class CrashDetector:
         incident.place = self._evidence.place(incident.zero_ns, now)
 
     def _trace(self, gravity: Floats, now: int) -> of.Trace:
-        return of.trace(self._ring, self._times, self._s, gravity, self._mount, now - SECOND)
+        return of.trace(self._ring, self._times, self._s, gravity, self._mount, now - 2 * SECOND)
 
     def _measure(self, incident: Incident) -> None:
         if incident.gravity is None:
@@ -415,6 +423,12 @@ class CrashDetector:
         turned = int(s["handled_t"]) >= zero - HANDLED_BEFORE_NS and int(s["handled_from"]) < zero
         return "handled" if turned else ""
 
+    def _patience_ns(self, moving: bool | None, now: int) -> int:
+        """Return for how long a blow is looked at that no speed explains."""
+        if not self._turning(now):
+            return SWING_NS
+        return QUIET_WAIT_NS if moving is None else self._persist_ns
+
     def _turning(self, now: int) -> bool:
         return now - int(self._s["turn_t"]) <= SECOND // 10
 
@@ -430,7 +444,9 @@ class CrashDetector:
         if self._turning(now) and degrees(acos(min(1.0, float(was @ is_now)))) > self._settings.handled_deg:
             return "handled"
         gentle = self._turning(now) and int(s["stirred_t"]) < zero - HANDLED_BEFORE_NS
-        seen = self._trace(incident.gravity, zero + SECOND // 2)
+        seen = self._trace(incident.gravity, now)
+        if not self._turning(now) and of.pushed_before(seen, zero, self._settings):
+            return "handled"
         return "swung_back" if not gentle and of.swung_back(seen, zero, self._settings) else ""
 
     def _has_stopped(self, incident: Incident, now: int) -> bool:

@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float64]
 CURVE_STEP_MS: Final = 10  # 49 CFR 563.7: 100 samples a second, for 250 ms
 CURVE_MS: Final = 250
 TAIL_NS: Final = 30_000_000  # the record ends 30 ms after the event
+ONE_WAY: Final = 0.6  # of a pulse's pushes add up in one direction, or it is none
 QUIET_G: Final = 0.5  # horizontal acceleration below which contact has not begun
 WALK_NS: Final = 40_000_000
 BASE_NS: Final = 200_000_000  # what the brakes gave before: mean over so long
@@ -125,6 +126,10 @@ def time_zero(of: Trace, known_ns: int, floor_ns: int, settings: CrashSettings) 
     oldest = t[j] - WALK_NS
     while j > 0 and t[j - 1] >= oldest and push[j] >= QUIET_G * G:
         j -= 1
+    # Contact lies between this sample and the next: there where the rise that follows comes from zero.
+    if j + 2 < len(t) and push[j + 2] > push[j + 1]:
+        rise = (push[j + 2] - push[j + 1]) / float(t[j + 2] - t[j + 1])
+        return int(min(max(t[j + 1] - push[j + 1] / rise, t[j]), t[j + 1]))
     return int(t[j])
 
 
@@ -154,10 +159,9 @@ def _reached(t: npt.NDArray[np.int64], v: Floats, window_ns: int, onset: float) 
 
 def measure(of: Trace, zero_ns: int, settings: CrashSettings) -> Measure:
     """Measure a collision from time zero to 300 ms, or to 30 ms after its end if that is sooner (49 CFR 563.7)."""
-    first = int(np.searchsorted(of.t, zero_ns))
-    first = min(first, len(of.t) - 1)
+    first = _from(of, zero_ns)
     last = _ended(of, first, settings)
-    t = of.t[first:last] - of.t[first]
+    t = np.maximum(of.t[first:last] - zero_ns, 0)
     change = of.v[first:last] - of.v[first]
     size = np.hypot(*change.T)
     most = int(np.argmax(size))
@@ -180,6 +184,11 @@ def measure(of: Trace, zero_ns: int, settings: CrashSettings) -> Measure:
         longitudinal_cmps=listed[0],
         lateral_cmps=listed[1] if of.oriented else [],
     )
+
+
+def _from(of: Trace, zero_ns: int) -> int:
+    """Return the last sample at or before time zero."""
+    return max(int(np.searchsorted(of.t, zero_ns, "right")) - 1, 0)
 
 
 def _ended(of: Trace, first: int, settings: CrashSettings) -> int:
@@ -211,7 +220,7 @@ def _extreme(values: Floats) -> float:
 
 def early_share(of: Trace, zero_ns: int, early_ns: int) -> float:
     """Return which share of the velocity change so far had come `early_ns` after time zero: 1 for a knock."""
-    first = min(int(np.searchsorted(of.t, zero_ns)), len(of.t) - 1)
+    first = _from(of, zero_ns)
     size = np.hypot(*(of.v[first:] - of.v[first]).T)
     until = int(np.searchsorted(of.t[first:], of.t[first] + early_ns, "right"))
     most = float(size.max())
@@ -220,7 +229,7 @@ def early_share(of: Trace, zero_ns: int, early_ns: int) -> float:
 
 def swung_back(of: Trace, zero_ns: int, settings: CrashSettings) -> bool:
     """Say whether the velocity came back soon, pushed harder than tyres push: what a hand does, not a road."""
-    first = min(int(np.searchsorted(of.t, zero_ns)), len(of.t) - 1)
+    first = _from(of, zero_ns)
     change = of.v[first:] - of.v[first]
     size = np.hypot(*change.T)
     most = int(np.argmax(size))
@@ -238,6 +247,17 @@ def swung_back(of: Trace, zero_ns: int, settings: CrashSettings) -> bool:
     return back <= 0.35 * float(size[most]) and hardest > settings.onset_kmh * KMH
 
 
+def pushed_before(of: Trace, zero_ns: int, settings: CrashSettings) -> bool:
+    """Say whether something was pushed harder than tyres push within the second before, and then not any more."""
+    first, last = (int(np.searchsorted(of.t, zero_ns - x)) for x in (1_000_000_000, 100_000_000))
+    wide_ns = round(settings.onset_longitudinal_ms * 1e6)
+    for k in range(first + 1, last):
+        j = int(np.searchsorted(of.t, of.t[k] - wide_ns - SLACK_NS))
+        if np.hypot(*(of.v[k] - of.v[min(j, k - 1)])) > settings.onset_kmh * KMH:
+            return True
+    return False
+
+
 def full_pulse(of: Trace, begin_ns: int, end_ns: int) -> tuple[float, float]:
     """Estimate what a clipped pulse was, as a half-sine of its width and time at the rail: m/s, and its width in s."""
     first, last = (int(np.searchsorted(of.t, x)) for x in (begin_ns, end_ns))
@@ -246,9 +266,13 @@ def full_pulse(of: Trace, begin_ns: int, end_ns: int) -> tuple[float, float]:
         return 0.0, 0.0
     push = np.hypot(*of.a[first:last].T)
     period = float(np.median(np.diff(of.t[first:last]))) * 1e-9
+    if np.hypot(*(of.v[last - 1] - of.v[first])) < ONE_WAY * float(push.sum()) * period:
+        return 0.0, 0.0  # to and fro: a rattle
     width = float((push >= QUIET_G * G).sum()) * period
-    dwell = float(of.railed[first:last].sum()) * period
-    rail = float(push.max())
+    railed = of.railed[first:last]
+    runs = int((np.diff(railed.astype(np.int8), prepend=0) > 0).sum())
+    dwell = (float(railed.sum()) + (on.RAIL_SAMPLES - 1) * runs) * period  # the first of a run were not known for it
+    rail = float(np.median(push[railed])) if runs else 0.0
     if width <= 0.0 or dwell <= 0.0:
         return 0.0, width
     peak = rail / max(sin(pi * max(width - dwell, 0.0) / (2.0 * width)), 0.2)
