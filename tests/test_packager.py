@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import msgspec
@@ -10,11 +11,14 @@ import pytest
 
 from agent.errors import StoreError
 from agent.evidence import verify_package as verifier
+from agent.evidence.clerk import Clerk
 from agent.evidence.contents import KINDS, what_is
 from agent.evidence.manifest import Material, Missing
 from agent.evidence.packager import PATIENCE_NS, Packager
+from agent.evidence.settings import EvidenceSettings
 from agent.evidence.software import PACKAGES as SOFTWARE
 from agent.evidence.software import installed
+from agent.evidence.timestamp import Stamper
 from agent.incident.folder import PACKAGES, look, write_files
 from agent.records import Package
 from agent.store import Store
@@ -289,3 +293,29 @@ def test_an_empty_or_missing_folder_of_packages_is_no_trouble(tmp_path: Path) ->
         shutil.rmtree(package)  # retention
         assert packager.tend(0) == []
         assert look(package) is None
+
+
+def test_the_clerk_packs_beside_the_spine_and_says_so_and_a_bug_ends_it_loudly(tmp_path: Path) -> None:
+    crash = crash_at(T0_NS)
+    told, bugs = threading.Event(), list[BaseException]()
+    with Store.open(tmp_path) as store:
+        begin(store, crash)
+        package = write_record(tmp_path, crash)
+        stamper = Stamper(tmp_path / PACKAGES, EvidenceSettings())
+        clerk = Clerk(Packager(store, tmp_path / PACKAGES, BOOT), stamper, told.set, bugs.append)
+        clerk.start()
+        assert told.wait(20)
+        clerk.stop()
+        assert not clerk.is_alive()
+        assert verifier.verify(str(package), store.device).exit_code == 0
+
+        def bug() -> None:
+            told.set()
+            raise ZeroDivisionError
+
+        add_video(package)
+        told.clear()
+        broken = Clerk(Packager(store, tmp_path / PACKAGES, BOOT), stamper, bug, bugs.append)
+        broken.start()
+        broken.join(20)
+    assert [type(b) for b in bugs] == [ZeroDivisionError]
