@@ -7,6 +7,7 @@ from agent.config import build, config_dir, read_toml
 from agent.crash.settings import CrashSettings
 from agent.detect.settings import DetectionSettings
 from agent.devices import DriverTables
+from agent.evidence.settings import EvidenceSettings
 from agent.feed import FeedSettings
 from agent.fuse.settings import FusionSettings
 from agent.guard.settings import GuardSettings, VehicleSettings
@@ -17,6 +18,7 @@ from agent.power.settings import PowerRules
 from agent.store.database import StoreSettings
 from agent.trips import TripSettings
 from agent.uplink import SyncSettings
+from agent.upload.settings import BudgetSettings, UploadSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,22 @@ class AgentConfig:
     trips: TripSettings = field(default_factory=TripSettings)
     crash: CrashSettings = field(default_factory=CrashSettings)
     incident: IncidentSettings = field(default_factory=IncidentSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
+    upload: UploadSettings = field(default_factory=UploadSettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
     power: PowerRules = field(default_factory=PowerRules)
     guard: GuardSettings = field(default_factory=GuardSettings)
     vehicle: VehicleSettings = field(default_factory=VehicleSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     drivers: DriverTables = field(default_factory=DriverTables)
+
+    def __post_init__(self) -> None:
+        """Refuse windows that would let files stand in a crash's way."""
+        if self.sync.window + self.upload.window > self.broker.in_flight:
+            raise ValueError("sync.window and upload.window together must not exceed broker.in_flight")
 
 
 def load_agent(path: Path | None = None) -> AgentConfig:
