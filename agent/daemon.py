@@ -211,7 +211,14 @@ class Daemon:
 
     def _send(self, store: Store, settings: AgentConfig) -> Sending:
         return Sending(
-            store, settings.broker, settings.sync, self._boot, on_health=self._intake.tell, on_bug=self._intake.fail
+            store,
+            settings.broker,
+            settings.sync,
+            self._boot,
+            on_health=self._intake.tell,
+            on_bug=self._intake.fail,
+            upload=settings.upload,
+            budget=settings.budget,
         )
 
     def _manage_power(self, store: Store, pipeline: Pipeline, keeper: PatientStore) -> Parking:

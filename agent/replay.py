@@ -166,7 +166,8 @@ def run(
         if kept is not None and uplink:
             from agent.sending import Sending  # the network's libraries cost a tenth of a second
 
-            sending = Sending(kept, replace(settings.broker, url=uplink), settings.sync, boot)
+            broker = replace(settings.broker, url=uplink)
+            sending = Sending(kept, broker, settings.sync, boot, upload=settings.upload, budget=settings.budget)
             stack.callback(sending.stop)
         incidents = None
         if store is not None:

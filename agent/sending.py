@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.incident.folder import PACKAGES
 from agent.link import BrokerSettings
 from agent.messages import Live
 from agent.mqtt import MqttUplink
@@ -15,13 +16,16 @@ from agent.spine import Output
 from agent.state import State
 from agent.store import Store
 from agent.sync import Sync, SyncSettings, SyncThread
+from agent.upload.budget import Budget
+from agent.upload.settings import BudgetSettings, UploadSettings
+from agent.upload.uploads import Uploads
 
 LOOK_AGAIN_S: Final = 0.02
 LIVE_S: Final = 1.0  # of wall time between two places that are told
 
 
 class Sending:
-    """Sync in a thread: it sends what the store holds and says where the car is.
+    """Sync in a thread: it sends what the store and the packages beside it hold and says where the car is.
 
     `on_health` takes what a person should know of the uplink; `on_bug` what ended the thread, if a bug did.
     """
@@ -35,12 +39,18 @@ class Sending:
         *,
         on_health: Callable[[Health], None] | None = None,
         on_bug: Callable[[BaseException], None] | None = None,
+        upload: UploadSettings | None = None,
+        budget: BudgetSettings | None = None,
     ) -> None:
         self._store = store
         self._boot = boot
         self._told_ns = 0
         uplink = MqttUplink(broker, store.device)
-        self._thread = SyncThread(Sync(store, uplink, settings, boot=boot, on_health=on_health), uplink, on_bug)
+        counted = Budget(budget or BudgetSettings(), store.uploads, self._utc_ns)
+        packages = store.folder / PACKAGES
+        uploads = Uploads(store.device, packages, store.uploads, upload, counted, on_health)
+        sync = Sync(store, uplink, settings, boot=boot, on_health=on_health, uploads=uploads, budget=counted)
+        self._thread = SyncThread(sync, uplink, on_bug)
         self._thread.start()
 
     def tell(self, output: Output) -> None:
@@ -69,19 +79,29 @@ class Sending:
         never = threading.Event()
         self._thread.wake()
         while monotonic_ns() < deadline_ns and self._thread.is_alive():
-            if self._store.positions() == self._store.heads():
+            if self._store.positions() == self._store.heads() and self._packages_left() == 0:
                 break
             wait(never, LOOK_AGAIN_S)
         status = self._thread.status
+        left = self._packages_left()
         self.stop()
         return {
             "device": self._store.device,
             "entries": sum(self._store.heads().values()),
             "acknowledged": sum(self._store.positions().values()),
             "payload_bytes": status.payload_bytes,
+            "file_bytes": status.files.sent,
+            "packages_left": left,
             "trouble": status.trouble,
             "reason": status.reason,
         }
+
+    def _packages_left(self) -> int:
+        return sum(not p.acknowledged for p in self._store.uploads.packages())
+
+    def _utc_ns(self, now_ns: int) -> int | None:
+        utc = self._store.utc_of(self._boot, now_ns)
+        return None if utc is None else utc.utc_ns
 
     def stop(self) -> None:
         """Disconnect; what was not sent stays in the store."""
