@@ -23,9 +23,9 @@ app = typer.Typer(
 
 def _complete(incomplete: str) -> list[str]:
     """Offer the scenarios' names to the shell."""
-    from sim.scenario import SCENARIOS
+    from sim.crash import names
 
-    return [name for name in SCENARIOS if name.startswith(incomplete)]
+    return [name for name in names() if name.startswith(incomplete)]
 
 
 @app.command(
@@ -68,16 +68,14 @@ def scenarios(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List the scenarios that can be driven."""
-    from sim.scenario import SCENARIOS
+    from sim.crash import known, names
 
+    those = [known(name) for name in names()]
     if as_json:
-        typer.echo(
-            json.dumps(
-                {"scenarios": [{"name": s.name, "minutes": s.minutes, "what": s.what} for s in SCENARIOS.values()]}
-            )
-        )
+        rows = [{"name": s.name, "minutes": s.minutes, "what": s.what} for s in those]
+        typer.echo(json.dumps({"scenarios": rows}))
         return
-    for s in SCENARIOS.values():
+    for s in those:
         typer.echo(f"{s.name:<15} {s.minutes:>3.0f} min  {s.what}")
 
 

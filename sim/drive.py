@@ -1,10 +1,10 @@
 """One simulated drive: the motion, what every sensor said of it, and the truth. The same seed gives the same bytes."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from drivers.decode.obd import ObdDecoder
 from drivers.decode.profile import load_profile
 from sim import truth
 from sim.carbus import Units, control_units, obd_answers
+from sim.crash import NOTE, Collision, collide, happened, known, script_of
 from sim.encode import NS_PER_S, encode, take
 from sim.roads import Floats, build_road
-from sim.scenario import Scenario, scenario, write_script
+from sim.scenario import Scenario
 from sim.script import Script
-from sim.sensors import Box, Fault, Shock, gnss, imu, mounts, random_mount
+from sim.sensors import Box, Fault, Shock, ShockKind, gnss, imu, mounts, random_mount
 from sim.vehicle import DT, GRAVITY, Car, Motion, simulate_motion
 
 BUS: Final = "can0"
@@ -41,6 +42,7 @@ class Drive:
     mounts: tuple[tuple[float, Floats], ...]  # from when (s) the box sits how: vehicle axes to box axes
     faults: tuple[Fault, ...]
     shocks: tuple[Shock, ...]
+    collisions: tuple[Collision, ...]
     notes: tuple[tuple[float, str], ...]
     frames: Frames
 
@@ -108,13 +110,10 @@ class Drive:
                 }
                 for e in self.events
             ],
+            "crashes": [c.told(zero) for c in self.collisions],
             "non_events": [
                 *({"kind": s.kind, "t_s": t(s.t_s), "size": round(s.size, 2)} for s in self.shocks),
-                *(
-                    {"kind": what, "t_s": t(at)}
-                    for at, what in self.notes
-                    if what not in ("pothole", "speed_bump", "door_slam")
-                ),
+                *({"kind": what, "t_s": t(at)} for at, what in self.notes if what not in (*get_args(ShockKind), NOTE)),
                 *({"kind": "hill", "t_s": t(a), "end_t_s": t(b)} for a, b in truth.hills(self.motion)),
                 *(
                     {"kind": f.kind, "t_s": t(f.start_s), "end_t_s": t(f.end_s), "size": round(f.size, 2)}
@@ -134,23 +133,26 @@ def simulate(name: str, seed: int, minutes: float | None = None, start_utc_s: fl
 
     Raises ConfigError for a name that is not known.
     """
-    what = scenario(name)
+    what = known(name)
     rng = np.random.default_rng([seed, *name.encode()])
-    script = write_script(what, what.minutes if minutes is None else minutes, rng)
+    script = script_of(name, what.minutes if minutes is None else minutes, rng)
     longest_s = script.elapsed_s * 1.5 + 120.0
     road = build_road(what.terrain, longest_s * 45.0, rng)
     car = _some_car(rng)
     motion, starts = simulate_motion(script.phases(), road, car, longest_s, rng)
+    contact_s = next((float(starts[i]) for i, text in script.notes if text == NOTE and starts[i] >= 0), None)
+    collisions = happened(name, contact_s, motion, rng)
+    motion, *impact = collide(motion, collisions, rng)
     faults = _strew(what, len(motion.speed) * DT, rng)
     shocks = _placed(script, starts)
-    box = _some_box(rng)
+    box = _some_box(rng, bool(collisions))
     units = _some_units(rng, what.talks)
     ambient = float(np.round(rng.uniform(-5.0, 33.0)))
     seeded_start_s = _start(what, rng)
     utc_start_s = seeded_start_s if start_utc_s is None else start_utc_s
     latitude, longitude = track(motion, rng)
     held = mounts(box, faults, rng)
-    sent = imu(motion, box, held, shocks, faults, ambient, rng)
+    sent = imu(motion, box, held, shocks, faults, ambient, rng, (impact[0], impact[1]) if collisions else None)
     sent += gnss(motion, box, faults, latitude, longitude, utc_start_s, rng)
     if units.talks:
         sent += control_units(motion, units, faults, ambient, rng)
@@ -167,6 +169,7 @@ def simulate(name: str, seed: int, minutes: float | None = None, start_utc_s: fl
         mounts=tuple(held),
         faults=tuple(faults),
         shocks=tuple(shocks),
+        collisions=tuple(collisions),
         notes=notes,
         frames=frames,
     )
@@ -216,8 +219,9 @@ def _some_car(rng: np.random.Generator) -> Car:
     )
 
 
-def _some_box(rng: np.random.Generator) -> Box:
-    return Box(
+def _some_box(rng: np.random.Generator, evidence: bool) -> Box:
+    """Draw a box; one that is to tell of collisions has a wide and fast accelerometer."""
+    box = Box(
         mount=random_mount(rng),
         lever_m=(float(rng.uniform(0.2, 1.0)), float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.1, 0.4))),
         accel_noise=float(rng.uniform(0.02, 0.10)),
@@ -237,6 +241,10 @@ def _some_box(rng: np.random.Generator) -> Box:
         gnss_position_sigma_m=float(rng.uniform(1.0, 3.5)),
         gnss_first_fix_s=float(rng.uniform(2.0, 40.0)),
     )
+    if not evidence:
+        return box
+    rate_hz, wide = float(rng.choice([100.0, 200.0, 400.0])), float(rng.choice([8.0, 16.0, 16.0])) * GRAVITY
+    return replace(box, rate_hz=rate_hz, accel_range=wide, gnss_first_fix_s=8.0)
 
 
 def _some_units(rng: np.random.Generator, talks: bool) -> Units:

@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 
-from agent.errors import ConfigError, near_names
 from sim.roads import Terrain
 from sim.script import (
     Block,
@@ -13,12 +12,16 @@ from sim.script import (
     city_block,
     country_road,
     door,
+    dropped,
+    emergency,
     firm_stop,
     harsh_brake,
     harsh_corner,
     harsh_launch,
     harsh_swerve,
     idling,
+    kerb,
+    knock,
     motorway_leg,
     over_rev,
     pothole,
@@ -122,6 +125,25 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             trouble=(Trouble("gnss_gap", 1.5, (8.0, 30.0)),),
         ),
         Scenario(
+            "rough-road",
+            "no accident at all: holes, kerbs, knocks against a loose box, slammed doors, emergency stops",
+            40,
+            {
+                country_road: 3,
+                city_block: 2,
+                pothole: 4,
+                speed_bump: 2,
+                kerb: 2,
+                knock: 2,
+                dropped: 0.5,
+                door: 1.5,
+                emergency: 1.5,
+                harsh_swerve: 1,
+            },
+            terrain=Terrain(grade=0.04, grade_length_m=300.0, bend=0.0012, bend_length_m=80.0, roughness=1.8),
+            trouble=(Trouble("box_loose", 4.0, (10.0, 60.0), (2.0, 12.0)), Trouble("gnss_gap", 1.0, (8.0, 30.0))),
+        ),
+        Scenario(
             "night",
             "the way home at night, open roads, a few harsh events",
             25,
@@ -158,15 +180,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
 }
 
 CALM: Final[frozenset[Block]] = frozenset({city_block, country_road, roundabout, firm_stop, stop_and_go})
-
-
-def scenario(name: str) -> Scenario:
-    """Return the scenario called `name`; raise ConfigError naming near ones."""
-    if name not in SCENARIOS:
-        raise ConfigError(
-            f"scenario '{name}' is not known{near_names(name, SCENARIOS)}; see `roadwitness sim scenarios`"
-        )
-    return SCENARIOS[name]
 
 
 def write_script(what: Scenario, minutes: float, rng: np.random.Generator) -> Script:

@@ -166,6 +166,37 @@ def door(s: Script) -> None:
     s.stand(s.between(8, 15))
 
 
+def kerb(s: Script) -> None:
+    """Park on the pavement."""
+    s.reach(s.between(25, 40) * KMH, 1.3)
+    s.reach(s.between(6, 14) * KMH, 1.4)
+    s.shock("kerb", s.between(0.8, 1.4), s.between(6.0, 18.0))
+    s.cruise(2.5)
+    s.stop(1.5, s.between(5, 12))
+
+
+def knock(s: Script) -> None:
+    """Somebody's knee, or a bag, against the box."""
+    s.cruise(s.between(3, 6))
+    s.shock("knock", 0.5, s.between(10.0, 60.0))
+    s.cruise(s.between(3, 6))
+
+
+def dropped(s: Script) -> None:
+    """The box falls from its holder and is put back."""
+    s.stop(1.5, 3.0)
+    s.shock("dropped_box", 1.0, s.between(40.0, 150.0))
+    s.stand(s.between(8, 15))
+
+
+def emergency(s: Script) -> None:
+    """Stop with all that the tyres give."""
+    s.reach(s.between(50, 90) * KMH, 1.8)
+    s.cruise(s.between(5, 9))
+    s.pulse(-s.between(8.5, 10.0), 4.0, 0.0, 40.0)
+    s.stop(3.0, s.between(3, 8))
+
+
 def country_road(s: Script) -> None:
     """Bends at 60-90 km/h."""
     s.reach(s.between(60, 90) * KMH, s.between(0.9, 1.8))

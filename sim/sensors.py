@@ -16,9 +16,18 @@ from sim.vehicle import DT, GRAVITY, Motion
 LARGEST_RAW: Final = 0x7FFFFFFF * 1e-7  # deg: what GNSS_POSITION holds without a fix, by the bus database
 
 FaultKind = Literal[
-    "gnss_gap", "gnss_jump", "imu_stuck", "imu_clipped", "imu_gap", "obd_stall", "obd_gap", "bus_gap", "box_moved"
+    "gnss_gap",
+    "gnss_jump",
+    "imu_stuck",
+    "imu_clipped",
+    "imu_gap",
+    "obd_stall",
+    "obd_gap",
+    "bus_gap",
+    "box_moved",
+    "box_loose",
 ]
-ShockKind = Literal["pothole", "speed_bump", "door_slam"]
+ShockKind = Literal["pothole", "speed_bump", "door_slam", "kerb", "dropped_box", "knock"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class Fault:
     kind: FaultKind
     start_s: float
     end_s: float
-    size: float = 0.0  # gnss_jump: m; imu_clipped: m/s² of range left; box_moved: deg
+    size: float = 0.0  # gnss_jump: m; imu_clipped: m/s² of range left; box_moved, box_loose: deg
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +178,15 @@ def imu(
     faults: list[Fault],
     ambient: float,
     rng: np.random.Generator,
+    impact: tuple[Floats, Floats] | None = None,
 ) -> list[Messages]:
-    """Say what the box's accelerometer and gyroscope report, box axes, gravity included."""
+    """Say what the box's accelerometer and gyroscope report, box axes, gravity included.
+
+    `impact` is what a collision adds to the motion: specific force and angular velocity of `sim.crash.collide`.
+    """
     force, turn = specific_force(motion, shocks, box.lever_m)
+    if impact is not None:
+        force, turn = force + impact[0], turn + impact[1]
     end = len(motion.speed) * DT
     t = ticks(box.rate_hz, 0.0, end, 0.0008, rng)
     n = len(t)
@@ -199,6 +214,15 @@ def imu(
         accel[:, during] += 2.0 * rng.standard_normal((3, int(during.sum())))
         # the box turns by `size` about an axis fixed to the car, which the old mount shows in box axes
         gyro[:, during] += (old @ turn_axis(old.T @ new))[:, None] * fault.size / (fault.end_s - fault.start_s)
+    for fault in faults:
+        if fault.kind == "box_loose":  # its holder gives: it rocks about an axis while the road shakes it
+            rocks = (t >= fault.start_s) & (t < fault.end_s)
+            axis, hz = rng.standard_normal(3), rng.uniform(4.0, 12.0)
+            axis /= np.linalg.norm(axis)
+            phase_at = 2 * np.pi * hz * t[rocks] + rng.uniform(0, 2 * np.pi)
+            angle = np.radians(fault.size) * np.sin(phase_at)
+            accel[:, rocks] += np.cross(axis, accel[:, rocks], axis=0) * angle
+            gyro[:, rocks] += axis[:, None] * fault.size * 2 * np.pi * hz * np.cos(phase_at)
     accel += np.array(box.accel_bias)[:, None] + box.accel_drift * (temperature - 25.0)
     accel += box.accel_noise * rng.standard_normal((3, n))
     gyro += np.array(box.gyro_bias)[:, None] + 0.01 * (temperature - 25.0)
@@ -321,6 +345,20 @@ def _shake(shocks: list[Shock], motion: Motion) -> tuple[Floats, Floats]:
                 wave = np.where(tau < length, np.sin(2 * np.pi * tau / length), 0.0)
                 shake[2, at_axle : at_axle + len(tau)] += shock.size * wave * np.exp(-tau / (2 * length))
                 nod[at_axle : at_axle + len(tau)] += sign * 0.028 * np.sin(np.pi * np.minimum(tau / (3 * length), 1.0))
+        elif shock.kind == "kerb":
+            # a wheel climbs it at walking pace: up, then down, and a push back that the drive soon makes good
+            tau = np.arange(0.0, 0.5, DT)[: n - first]
+            up = np.where(tau < 0.08, np.sin(2 * np.pi * tau / 0.16), -0.5 * np.exp(-(tau - 0.08) / 0.08))
+            back = np.where(tau < 0.06, -1.0, 0.25 * (tau < 0.30))
+            shake[2, first : first + len(tau)] += shock.size * up * (tau < 0.3)
+            shake[0, first : first + len(tau)] += 0.35 * shock.size * back
+            shake[1, first : first + len(tau)] += 0.3 * shock.size * np.exp(-tau / 0.08) * np.sin(2 * np.pi * 9.0 * tau)
+        elif shock.kind in ("dropped_box", "knock"):
+            # a blow to the box itself: 10-20 ms, another way each time, and as much back
+            tau = np.arange(0.0, 0.25, DT)[: n - first]
+            way = np.array([np.cos(7.0 * shock.t_s), np.sin(7.0 * shock.t_s), np.cos(3.0 * shock.t_s)])
+            ring = np.exp(-tau / 0.02) * np.sin(2 * np.pi * 30.0 * tau)
+            shake[:, first : first + len(tau)] += shock.size * (way / np.linalg.norm(way))[:, None] * ring
         else:  # door_slam: under 30 ms, 35 Hz
             tau = np.arange(0.0, 0.12, DT)[: n - first]
             ring = np.exp(-tau / 0.025) * np.sin(2 * np.pi * 35.0 * tau)

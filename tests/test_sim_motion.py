@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sim.carbus import TRACK_M, Units, wheel_speeds
 from sim.drive import simulate, track
 from sim.roads import Floats, Terrain, build_road
-from sim.scenario import SCENARIOS, scenario, write_script
+from sim.scenario import SCENARIOS, write_script
 from sim.sensors import Box, Shock, random_mount, specific_force
 from sim.truth import rule_quantities
 from sim.vehicle import (
@@ -207,7 +207,7 @@ def test_mounts_are_rotations() -> None:
 
 def test_scripts_fill_the_minutes_asked_for() -> None:
     for name in SCENARIOS:
-        script = write_script(scenario(name), 20.0, np.random.default_rng(1))
+        script = write_script(SCENARIOS[name], 20.0, np.random.default_rng(1))
         assert 18 * 60 < script.elapsed_s < 28 * 60
 
 
