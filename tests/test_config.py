@@ -1,11 +1,14 @@
 """Configuration: the shipped file says what the code says; a wrong key is named with its nearest kin."""
 
+import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from agent.config import build, config_dir, read_toml
+from agent.dashcam.settings import CameraSettings, DashcamConfig, HealthSettings, load_dashcam
 from agent.errors import ConfigError
 from agent.settings import AgentConfig, load_agent
 
@@ -22,6 +25,19 @@ def test_the_shipped_file_holds_every_key_at_its_default() -> None:
         return sum(count(v) if isinstance(v, dict) else 1 for v in table.values())
 
     assert count(tables) == len(keys)
+
+
+def test_the_shipped_dashcam_file_holds_every_key_at_its_default(tmp_path: Path) -> None:
+    path = AGENT.with_name("dashcam.toml")
+    assert load_dashcam(path) == DashcamConfig()
+    text = path.read_text(encoding="utf-8")
+    shown = tmp_path / "dashcam.toml"
+    shown.write_text(re.sub(r"^# (?=\[cameras\.front\]|[a-z_]+ = )", "", text, flags=re.MULTILINE))
+    assert load_dashcam(shown).cameras == {"front": CameraSettings()}
+    tables = tomllib.loads(shown.read_text())
+    assert tables["cameras"]["front"].keys() == {f.name for f in fields(CameraSettings)}
+    assert tables["health"].keys() == {f.name for f in fields(HealthSettings)}
+    assert tables.keys() == {f.name for f in fields(DashcamConfig)}
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,16 @@ import pytest
 
 from agent.cli import COMMANDS
 from agent.config import config_dir
+from agent.dashcam.process import STOP_S
+from agent.dashcam.segments import KEEP
+from agent.dashcam.settings import DashcamConfig
+from agent.dashcam.watch import VIDEO
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "systemd"
 AGENT, RECEIVER = FOLDER / "roadwitness-agent.service", FOLDER / "roadwitness-receiver.service"
-UNITS = (AGENT, RECEIVER)
+DASHCAM = FOLDER / "roadwitness-dashcam.service"
+UNITS = (AGENT, RECEIVER, DASHCAM)
 ANALYZE = shutil.which("systemd-analyze")
 SYSUSERS = shutil.which("systemd-sysusers")
 needs_analyze = pytest.mark.skipif(ANALYZE is None, reason="Debian package systemd (systemd-analyze) is absent")
@@ -51,6 +56,7 @@ def test_each_file_parses_and_each_line_has_its_reason(path):
     ]
     assert set(bare) <= {
         "Description=Roadwitness: sees how this car is driven and proves what happened",
+        "Description=Roadwitness dashcam: keeps what the cameras of this car see",
         "Description=Roadwitness receiver: verifies, keeps and shows what cars report",
         "Name=can0",
         "WantedBy=multi-user.target",
@@ -99,7 +105,7 @@ def test_users_homes_and_groups_are_those_of_the_units():
         service = parsed(path)["Service"]
         assert users[service["User"][0]] == f"/var/lib/{service['StateDirectory'][0]}"
         assert service["Group"] == service["User"]
-    assert members == {"dialout", "gpio"}
+    assert members == {"dialout", "gpio", "video", "roadwitness-dashcam"}
     rules = (FOLDER / "71-roadwitness-sensors.rules").read_text()
     assert set(re.findall(r'GROUP="(\w+)"', rules)) == {"roadwitness", "gpio"}
 
@@ -147,6 +153,34 @@ def test_the_receiver_compiles_nothing_so_that_its_memory_can_be_locked():
         "sys.exit('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_the_dashcam_has_cameras_and_a_bounded_share_of_the_board_and_no_key() -> None:
+    service = parsed(DASHCAM)["Service"]
+    assert service["Type"] == ["notify"]
+    assert service["DeviceAllow"] == ["char-video4linux rw"]
+    assert service["SupplementaryGroups"] == ["video"]
+    assert service["InaccessiblePaths"] == ["-/var/lib/roadwitness"]
+    assert service["MemoryDenyWriteExecute"] == ["yes"]
+    assert {"CPUQuota", "MemoryMax", "TasksMax"} <= service.keys()
+    assert int(service["WatchdogSec"][0]) > 2 * (DashcamConfig().retry_cap_s + 10)
+    assert int(service["TimeoutStopSec"][0]) > STOP_S
+    code = (
+        "import sys, agent.dashcam.process, drivers.camera.packets, drivers.camera.images\n"
+        "sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_agent_and_dashcam_meet_in_one_folder() -> None:
+    rows = [line.split() for line in (FOLDER / "tmpfiles.d" / "roadwitness.conf").read_text().splitlines()]
+    folders = {row[1]: row for row in rows if row and row[0] in "dL"}
+    shared = parsed(DASHCAM)["Service"]["StateDirectory"][0]
+    own = parsed(AGENT)["Service"]["StateDirectory"][0]
+    assert folders[f"/var/lib/{own}/{VIDEO}"][-1] == f"/var/lib/{shared}"
+    keep = folders[f"/var/lib/{shared}/{KEEP}"]
+    assert keep[2:5] == ["2770", shared, shared]
+    assert f"-/var/lib/{shared}/{KEEP}" in parsed(AGENT)["Service"]["ReadWritePaths"]
 
 
 def test_the_bus_comes_up_listening_only():
