@@ -40,3 +40,11 @@ class CrashSettings:
     suspect_g: float = 1.3  # mean deceleration that no tyre gives
     suspect_kmh: float = 20.0  # speed lost at least
     suspect_hold_s: float = 3.0  # then standing for so long
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a threshold."""
+        for name in self.__dataclass_fields__:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"crash.{name} must be above 0")
+        if self.lock_kmh < self.trigger_kmh or self.rollover_deg < self.tilt_deg:
+            raise ValueError("crash: lock_kmh below trigger_kmh, or rollover_deg below tilt_deg")
