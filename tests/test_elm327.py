@@ -84,6 +84,41 @@ def test_a_vin_that_fails_its_check_digit_is_asked_for_twice_and_marked():
     assert fake.sent.count("0902") == 2
 
 
+@pytest.mark.parametrize("protocol", "136")
+def test_vin_and_codes_become_facts_by_control_unit_and_are_read_again_every_five_minutes(protocol):
+    fake = FakeElm(Car(protocol=protocol, units=(ENGINE, GEARBOX)), latency=REAL)
+    driver, line = virtual(fake)
+    driver.open()
+    assert driver.health() == []
+    collect(driver, line, 40)
+    facts = {fact.source: fact for fact in driver.health()}
+    engine, gearbox = sorted(driver.vehicle.units)
+    assert facts[f"{driver.name}:vin"].facts == {"vin": VIN}
+    told = facts[f"{driver.name}:dtc"]
+    assert told.detail == "the vehicle lists 3 trouble codes"
+    lists = {f"{engine} stored": "C0123 P0133", f"{engine} pending": "P0420", f"{engine} permanent": ""}
+    lists |= {f"{gearbox} {name}": "" for name in ("stored", "pending", "permanent")}
+    assert told.facts == {"vin": VIN} | lists
+    assert fake.sent.count("03") + fake.sent.count("032") == 1
+    fake.car.codes[0x03] = ()
+    collect(driver, line, 310)
+    again = next(fact for fact in driver.health() if fact.source.endswith(":dtc"))
+    assert again.facts[f"{engine} stored"] == ""
+    assert again.facts[f"{engine} pending"] == "P0420"
+    assert again.t_ns > told.t_ns
+    assert [f.t_ns for f in driver.health()] == [f.t_ns for f in driver.health()]  # what goes on is one fact
+
+
+def test_a_car_that_misreads_its_own_vin_names_nobody():
+    driver, line = virtual(FakeElm(Car(vin="1M8GDM9A0KP042788")))
+    driver.open()
+    collect(driver, line, 40)
+    (vin,) = (fact for fact in driver.health() if fact.source.endswith(":vin"))
+    assert (vin.state, vin.facts) == ("degraded", {})
+    assert "which is no valid VIN" in vin.detail
+    assert "vin" not in next(fact for fact in driver.health() if fact.source.endswith(":dtc")).facts
+
+
 def test_questions_to_a_sleeping_car_end_in_one_line():
     driver, line = virtual(FakeElm(Car(awake=False)))
     driver.open()

@@ -195,6 +195,9 @@ def test_jamming_is_hinted_and_a_dead_antenna_is_lost() -> None:
     assert facts.state("gps:signal") == "ok"
     judge.sky(21 * NS_PER_S, Sky(3, [25.0, 24.0, 22.0, 20.0]))
     assert facts.state("gps:signal") == "degraded"
+    judge.sky(22 * NS_PER_S, Sky(3, [24.0, 24.0, 22.0, 20.0]))
+    (told,) = facts.standing({})
+    assert (told.t_ns, told.facts) == (21 * NS_PER_S, {"weaker_db": "21"})  # one fact, however long it goes on
     judge.sky(22 * NS_PER_S, Sky(0, []))
     judge.sky(32 * NS_PER_S, Sky(0, []))
     assert facts.state("gps:signal") == "lost"

@@ -136,6 +136,19 @@ def test_another_car_and_its_faults_are_told_once_over_a_restart_in_the_drive(
     assert [e.detail for e in cleared if e.kind == "dtc_cleared"] == ["P0301 P0420 (7E8)"]
 
 
+def test_a_fault_that_comes_in_mid_drive_is_told_when_the_driver_learns_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def facts(t: float) -> list[Health]:
+        return [codes(OWN, {"7E8 stored": ["P0301"] if t >= 10 else []})]
+
+    (event,) = [e for e in live(monkeypatch, tmp_path, 20, facts=facts) if e.kind.startswith("dtc")]
+    assert (event.kind, event.detail) == ("dtc_set", "P0301 (7E8, stored)")
+    with Store.open(tmp_path, read_only=True) as store:
+        told = [kept.record for kept in store.records(Health) if kept.record.source.endswith(":dtc")]
+    assert [h.facts["7E8 stored"] for h in told] == ["", "P0301"]
+
+
 def test_heat_and_a_low_battery_are_told_once_over_restarts_and_boots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

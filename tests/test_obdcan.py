@@ -232,6 +232,9 @@ def test_a_car_is_polled_its_vin_and_codes_read_and_times_never_fall(car):
     assert values[number("Obd.ControlModuleVoltage")] == pytest.approx(12.14)
     assert driver.vehicle_info["vin"] == VIN
     assert driver.dtcs["stored"] == ["P0133"]
+    facts = {fact.source: fact.facts for fact in driver.health()}
+    assert facts[f"{driver.name}:vin"] == {"vin": VIN}
+    assert facts[f"{driver.name}:dtc"]["7E8 stored"] == "P0133"
     said = {d[1] for i, d in unit.heard if d[0] < 8}
     assert said <= {1, 3, 7, 9, 10}
     joint = [d for _, d in unit.heard if d[0] > 3 and d[0] < 8 and d[1] == 1]
