@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent import messages
+from agent import filemessages, messages
 from agent.records import KINDS
 
 # file stem -> type
@@ -21,6 +21,8 @@ TYPES: Final[dict[str, Any]] = {
     "status": messages.Status,
     "live": messages.Live,
     "ack": messages.Ack,
+    "init": filemessages.Init,
+    "files": filemessages.Files,
     **{f"record-{kind}": record for kind, record in KINDS.items()},
 }
 

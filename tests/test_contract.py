@@ -1,5 +1,6 @@
 """The published contract: it is generated from the types, and what both ends really send fits it."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,18 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
-from agent import messages
-from agent.link import Up
+from agent import filemessages, messages
+from agent.incident.folder import PACKAGES
+from agent.link import Arrived, Up
 from agent.records import KINDS, LANES
+from agent.store import Store
+from agent.sync import Sync
+from agent.upload.uploads import Uploads
 from receiver import contract, db, devices
 from receiver.ingest import Ingest
 from receiver.settings import ReceiverSettings, load_settings
-from tests.test_sync import Bench
+from tests.test_sync import Bench, FakeUplink
+from tests.uploading import INCIDENT, add_package, file_store, some_files
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -60,10 +66,24 @@ def test_every_reference_in_the_contract_leads_somewhere() -> None:
 def test_the_contract_names_the_topics_and_lanes_of_the_code() -> None:
     channels = asyncapi()["channels"]
     device = "rw-0123456789abcdef"
+    file, chunk = hashlib.sha256(b"whole").hexdigest(), b"chunk"
+    steps = {
+        "fileInit": filemessages.init_topic(device, file),
+        "fileChunk": filemessages.chunk_topic(device, file, 7, chunk),
+        "fileFin": filemessages.fin_topic(device, file, 5),
+    }
     for name, channel in channels.items():
-        topic = channel["address"].format(device=device, lane="event")
-        assert messages.address(topic).what == name
-        assert topic == messages.topic(device, name, "event" if name == "up" else "")
+        checksum = hashlib.sha256(chunk).hexdigest() if name == "fileChunk" else file
+        topic = channel["address"].format(device=device, lane="event", file=file, offset=7, size=5, checksum=checksum)
+        where = messages.address(topic)
+        if name in steps:
+            assert topic == steps[name]
+            step = filemessages.file_address(where.lane).step
+            assert (where.what, f"file{step.capitalize()}") == ("file", name)
+        else:
+            assert where.what == name
+            assert topic == messages.topic(device, name, "event" if name == "up" else "")
+    assert asyncapi()["components"]["messages"]["chunk"]["contentType"] == filemessages.CHUNK_TYPE
     assert tuple(channels["up"]["parameters"]["lane"]["enum"]) == LANES
     assert asyncapi()["components"]["messages"]["batch"]["contentType"] == messages.CONTENT_TYPE
 
@@ -115,6 +135,35 @@ def test_what_the_receiver_answers_fits_the_contract(tmp_path: Path) -> None:
     engine.dispose()
 
 
+def test_what_is_said_of_files_fits_the_contract(tmp_path: Path) -> None:
+    engine = db.open_database(f"sqlite:///{tmp_path / 'r.db'}")
+    ingest = Ingest(engine, file_store(tmp_path / "files"))
+    seen = set()
+    with Store.open(tmp_path / "agent") as store:
+        store.begin_boot("boot-1")
+        add_package(store, INCIDENT, some_files(1))
+        devices.enrol(engine, store.public_key.hex())
+        uplink = FakeUplink()
+        uploads = Uploads(store.device, store.folder / PACKAGES, store.uploads)
+        sync = Sync(store, uplink, boot="boot-1", uploads=uploads)
+        sync.step(0)
+        uplink.happened.append(Up("5"))
+        for now_ns in range(1, 100):
+            sync.step(now_ns)
+            sent, uplink.published = uplink.published, []
+            for topic, payload, _ in sent:
+                if topic.endswith("/init"):
+                    schema("init").validate(msgspec.json.decode(payload))
+                for out in ingest.take(topic, payload, 1):
+                    if out.topic.endswith("/files"):
+                        schema("files").validate(msgspec.json.decode(out.payload))
+                        seen |= {k for k, v in msgspec.json.decode(out.payload).items() if v}
+                    uplink.happened.append(Arrived(out.topic, out.payload))
+        assert sync.status.files.packages == 0
+        assert seen >= {"open", "done", "packages", "session"}
+    engine.dispose()
+
+
 def test_the_schemas_refuse_what_the_codec_refuses() -> None:
     for stem, bad in [
         ("ack", {"device": "x"}),
@@ -133,7 +182,7 @@ def test_the_configuration_file_names_every_key_with_its_default(tmp_path: Path)
     settings = msgspec.to_builtins(ReceiverSettings(), enc_hook=str)
     keys = [
         k
-        for table in (settings, settings["broker"], settings["http"])
+        for table in (settings, settings["broker"], settings["http"], settings["files"])
         for k, v in table.items()
         if not isinstance(v, dict)
     ]

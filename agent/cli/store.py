@@ -147,6 +147,44 @@ def verify(store: Path = _STORE, as_json: bool = _JSON) -> None:
         raise typer.Exit(1)
 
 
+@store_app.command(epilog="Example:  roadwitness store packages --store ./store")
+def packages(store: Path = _STORE, as_json: bool = _JSON) -> None:
+    """List the packages, oldest first, and how much of each file the receiver holds."""
+    with _opened(store) as opened:
+        stored, progress = opened.uploads.packages(), opened.uploads.progress()
+    listed: list[dict[str, Any]] = []
+    for s in stored:
+        held = [f.size if s.acknowledged else min(f.size, progress.get(f.sha256, 0)) for f in s.package.files]
+        size = sum(f.size for f in s.package.files)
+        listed.append(
+            {
+                "incident": s.package.incident,
+                "announced": s.announced,
+                "acknowledged": s.acknowledged,
+                "bytes": size,
+                "held": sum(held),
+                "files": [
+                    {"name": f.name, "bytes": f.size, "held": h} for f, h in zip(s.package.files, held, strict=True)
+                ],
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(listed))
+        return
+    rows = [
+        [
+            p["incident"] if first else "",
+            f["name"],
+            f"{f['bytes']:,}",
+            "100 %" if p["acknowledged"] else f"{100 * f['held'] // max(1, f['bytes'])} %",
+            ("receiver has it all" if p["acknowledged"] else "waits") if first else "",
+        ]
+        for p in listed
+        for first, f in ((i == 0, f) for i, f in enumerate(p["files"]))
+    ]
+    _show("Packages", ["Incident", "File", "Bytes", "Acknowledged", "State"], rows)
+
+
 @store_app.command(epilog="Example:  roadwitness store prune --store ./store")
 def prune(store: Path = _STORE, as_json: bool = _JSON) -> None:
     """Apply retention now: old samples and old acknowledged records go, unacknowledged ones never."""
