@@ -36,7 +36,8 @@ AGAIN_S: Final = 600.0  # the machine is still on so long after the shutdown com
 class Parking:
     """The acting half of power management; the daemon calls `take` and `step` from the spine's thread.
 
-    `feeds` gives the feeds of the moment, `linger` lets samples wait longer for others, `connect` begins sync, `status` shows one line.
+    `feeds` gives the feeds of the moment, `linger` lets samples wait longer for others, `connect` begins sync,
+    `status` shows one line.
     """
 
     def __init__(
