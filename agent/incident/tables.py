@@ -57,10 +57,14 @@ def gaps_s(rings: Rings, t0_ns: int, next_ns: int | None = None) -> list[tuple[f
 def before(rings: Rings, t0_ns: int) -> Table:
     """Return before.csv: 201 rows, the newest value of every element at each tenth of a second."""
     grid = t0_ns + np.arange(-BEFORE_STEPS, 1) * STEP_NS
+    start_ns = int(grid[0]) - round(max(_FRESH_S.values()) * NS_PER_S)
+    # a ring is long and this is looked at once for each column: what lies outside the window goes first
+    near = {id(ring): ring.between(start_ns, t0_ns) for ring in (rings.car, rings.place)}
     columns: list[Floats] = []
     sources: list[str] = []
     for column in BEFORE:
-        values, source = (_fused(rings, grid), FUSED) if column.channels == (FUSED,) else _newest(rings, column, grid)
+        fused = column.channels == (FUSED,)
+        values, source = (_fused(rings, grid), FUSED) if fused else _newest(rings, near, column, grid)
         columns.append(values)
         sources.append(source if np.isfinite(values).any() else "")
     return _table("before.csv", BEFORE, np.arange(-BEFORE_STEPS, 1) / 10.0, 1, columns, sources)
@@ -106,13 +110,13 @@ def track(rings: Rings, t0_ns: int) -> Table:
     return _table("track.csv", TRACK, (times - t0_ns) / NS_PER_S, 3, columns, sources)
 
 
-def _newest(rings: Rings, column: Column, grid: Times) -> tuple[Floats, str]:
+def _newest(rings: Rings, near: dict[int, Block], column: Column, grid: Times) -> tuple[Floats, str]:
     """Return a column's values by the first of its channels that says anything, and that channel."""
     values = np.full(len(grid), np.nan)
     for number in column.numbers:
         name = BY_NUMBER[number].name
         fresh_ns = round(_FRESH_S[name.split(".")[0]] * NS_PER_S)
-        found = rings.ring_of(number).between(int(grid[0]) - fresh_ns, int(grid[-1]))
+        found = near[id(rings.ring_of(number))]
         values = _held(found[found["channel"] == number], grid, fresh_ns)
         if np.isfinite(values).any():
             return values, name
