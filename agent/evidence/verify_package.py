@@ -58,6 +58,8 @@ HASHES["2.16.840.1.101.3.4.2.3"] = hashes.SHA512
 SIGNING = {"1.2.840.113549.1.1.11": hashes.SHA256, "1.2.840.113549.1.1.12": hashes.SHA384}
 SIGNING |= {"1.2.840.113549.1.1.13": hashes.SHA512, "1.2.840.10045.4.3.2": hashes.SHA256}
 SIGNING |= {"1.2.840.10045.4.3.3": hashes.SHA384, "1.2.840.10045.4.3.4": hashes.SHA512}
+# those that leave it to the digest beside them: RSA, EC, Ed25519
+SIGNING_ANY = ("1.2.840.113549.1.1.1", "1.2.840.10045.2.1", "1.3.101.112")
 SIGNED_DATA, TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.9.16.1.4"
 CONTENT_TYPE, MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
 SIGNING_CERTIFICATE, SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
@@ -593,6 +595,8 @@ def _checked_token(outer: list[Node], authorities: list[x509.Certificate]) -> St
     digest_oid, signing_oid = oid(inside(fields[2], 0x30, 1)[0]), oid(inside(fields[4], 0x30, 1)[0])
     if digest_oid not in HASHES:
         raise BadError("uses a hash that is not accepted (SHA-256, SHA-384, SHA-512)")
+    if signing_oid not in SIGNING and signing_oid not in SIGNING_ANY:
+        raise BadError(f"is signed by an algorithm that is not accepted: {signing_oid}")
     if attributes[CONTENT_TYPE].body != content[0].body or attributes[MESSAGE_DIGEST].body != _digest(
         digest_oid, info_bytes
     ):
