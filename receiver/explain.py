@@ -127,6 +127,8 @@ def how_hard(words: Words, event: Event) -> str:
             )
         case "towed":
             return text("hard.towed.tilted" if event.unit == "deg" else "hard.towed.moved", peak=words.number(peak, 0))
+        case "device_moved":
+            return text("hard.device_moved", peak=words.number(peak, 0))
         case "gnss_lost" | "clock_unknown":
             return text(f"hard.{event.kind}", duration=words.duration(peak))
         case "vin_mismatch" | "dtc_set" | "dtc_cleared":

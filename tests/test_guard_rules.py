@@ -308,7 +308,7 @@ def test_another_cars_vin_is_told_once_in_every_trip() -> None:
     assert told.kinds() == ["vin_mismatch"] * 2
     event = told.events[0]
     assert (event.severity, event.confirmed, event.sources) == ("severe", True, ["vin"])
-    assert event.detail == f"{AMERICAN}, not {OWN}"
+    assert event.detail == f"{AMERICAN} ≠ {OWN}"
     told.hear(named(OWN))
     told.trip_ns = told.t_ns
     assert len(told.drive(300).events) == 2
@@ -353,16 +353,16 @@ def test_codes_are_told_when_they_come_and_when_they_go_by_control_unit() -> Non
     told = Told()
     told.hear(codes(OWN, {"7E8 stored": [], "7E8 pending": [], "7E9 stored": ["U0100"]}))
     told.drive(10)
-    assert [(e.kind, e.severity, e.detail) for e in told.events] == [("dtc_set", "moderate", "U0100 (7E9, stored)")]
+    assert [(e.kind, e.severity, e.detail) for e in told.events] == [("dtc_set", "moderate", "U0100 (7E9)")]
     told.hear(codes(OWN, {"7E8 stored": [], "7E8 pending": ["P0301", "P0302"], "7E9 stored": ["U0100"]}))
     told.drive(10)
-    assert told.events[-1].detail == "P0301 P0302 (7E8, pending)"
+    assert told.events[-1].detail == "P0301 P0302 (7E8)"
     assert (told.events[-1].severity, told.events[-1].peak) == ("minor", 2.0)
     told.restart(boot=True)
     told.hear(codes(OWN, {"7E8 stored": ["P0301"], "7E8 pending": ["P0301"], "7E9 stored": ["U0100"]}))
     told.drive(10)
     assert [(e.kind, e.detail) for e in told.events[2:]] == [
-        ("dtc_set", "P0301 (7E8, stored)"),
+        ("dtc_set", "P0301 (7E8)"),
         ("dtc_cleared", "P0302 (7E8)"),
     ]
     told.hear(codes(OWN, {"7E8 stored": [], "7E8 pending": []}))  # the other unit is silent: nothing is gone there
@@ -419,7 +419,7 @@ def test_what_was_set_and_not_cleared_is_what_the_car_lists_at_last(
     standing: set[tuple[str, str]] = set()
     for event in told.events:
         listed, _, unit = event.detail.rstrip(")").partition(" (")
-        pairs = {(unit.split(",")[0], code) for code in listed.split()}
+        pairs = {(unit, code) for code in listed.split()}
         standing = standing | pairs if event.kind == "dtc_set" else standing - pairs
         if event.kind == "dtc_cleared":
             assert pairs

@@ -173,7 +173,7 @@ def test_week_begins_on_monday_also_where_summer_time_ends() -> None:
         ({"kind": "idling", "peak": 960.0, "unit": "s"}, "Stood with the engine running for 16 min"),
         ({"kind": "over_rev", "peak": 6100.0, "unit": "rpm"}, "Engine at up to 6,100 rpm"),
         ({"kind": "fatigue", "peak": 14460.0, "unit": "s"}, "Drove 4 h 01 min without a sufficient rest"),
-        ({"kind": "device_moved", "peak": 31.0, "unit": "deg"}, "Peak 31.0 deg"),
+        ({"kind": "device_moved", "peak": 31.0, "unit": "deg"}, "Turned by 31° in its place"),
         ({"kind": "power_lost", "peak": 20.0, "unit": "m/s"}, "The supply vanished at 72 km/h"),
         ({"kind": "power_lost", "peak": 0.0, "unit": "m/s"}, "The supply vanished while the engine was on"),
         ({"kind": "towed", "peak": 140.0, "unit": "m"}, "Moved by 140 m with the engine off"),

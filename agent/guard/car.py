@@ -57,7 +57,7 @@ class Car:
                 "",
                 sources=["vin"],
                 confirmed=vin_checked(other),
-                detail=f"{other}, not {expected}",
+                detail=f"{other} \u2260 {expected}",
             )
         ]
 
@@ -86,16 +86,15 @@ class Car:
             pending = [code for code, level in new.items() if level == 1 > old.get(code, 0)]
             gone = [code for code in old if code not in new]
             groups: tuple[tuple[EventKind, Severity, list[str], str], ...] = (
-                ("dtc_set", "moderate", stored, "stored"),
-                ("dtc_set", "minor", pending, "pending"),
-                ("dtc_cleared", "minor", gone, ""),
+                ("dtc_set", "moderate", stored, "fault_memory"),
+                ("dtc_set", "minor", pending, "fault_suspected"),
+                ("dtc_cleared", "minor", gone, "fault_memory"),
             )
-            for kind, severity, codes, word in groups:
+            for kind, severity, codes, source in groups:
                 if codes:
-                    said = ", ".join(filter(None, (unit, word)))
-                    detail = f"{' '.join(codes)[:MOST_WORDS]} ({said})"
+                    detail = f"{' '.join(codes)[:MOST_WORDS]} ({unit})"
                     n = float(len(codes))
-                    found.append(event(kind, severity, fact.t_ns, n, "", sources=["fault_memory"], detail=detail))
+                    found.append(event(kind, severity, fact.t_ns, n, "", sources=[source], detail=detail))
         return found
 
 

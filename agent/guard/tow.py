@@ -110,7 +110,6 @@ class Tow:
                 confirmed=False,  # a jack or a lift in a workshop tilts a car too
                 until_ns=now.t_ns,
                 speed_mps=0.0,
-                detail="tilted",
             )
         ]
 
@@ -135,7 +134,6 @@ class Tow:
                 confirmed=self._tilted,  # lifted first, then gone; without that it may stand on a ferry
                 until_ns=now.t_ns,
                 speed_mps=0.0,
-                detail="moved",
             )
         ]
 
