@@ -124,6 +124,7 @@ class Uploads:
         self._told: set[str] = set()
         self._sent = self._again = self._overdue = 0
         self._reason = ""
+        self._over: set[str] = set()  # classes of files whose budget is used up
 
     def begin(self, session: str, now_ns: int) -> None:
         """Ask anew about everything: a connection stands and the receiver knows this session."""
@@ -220,7 +221,7 @@ class Uploads:
             sent=self._sent,
             again=self._again,
             overdue=self._overdue,
-            reason=self._reason,
+            reason=self._reason or ", ".join(f"the byte budget of class {kind} is used up" for kind in self._over),
         )
 
     # sending
@@ -274,7 +275,7 @@ class Uploads:
             self._tell(
                 f"the byte budget for files of class {file.kind} is used up; they wait for the next day or month"
             )
-            self._reason = f"byte budget of class {file.kind} is used up"
+            self._over.add(file.kind)
             self._again_ns = min(self._again_ns, self._now_ns + LOOK_NS)
             file.hold_ns = self._now_ns + LOOK_NS
             return True  # the next file may be of another class
@@ -291,6 +292,7 @@ class Uploads:
         self._pace.sent(size)
         if self._budget is not None:
             self._budget.spend(file.kind, size)
+            self._over.discard(file.kind)
         known = ranges.total(file.sent)
         file.sent = ranges.add(file.sent, start, end)
         self._sent += size
