@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typer.testing import CliRunner
 
 from agent.chain import START, canonical, link, public_bytes, seal
+from agent.cli.verify import app
 from agent.evidence import verify_package as verifier
 from agent.evidence.canonical import canonical_json
 from agent.evidence.packager import Packager
@@ -374,3 +376,18 @@ def test_two_crashes_three_seconds_apart_are_two_packages_that_both_hold(tmp_pat
     counts = [sum(row["lane"] == "crash" for row in lines(folder)) for folder in folders]
     assert counts == [3, 3]
     assert msgspec.json.decode(str(lines(folders[0])[1]["body"]), type=Crash).id == second.id
+
+
+def test_the_command_says_the_same_as_the_script(made: tuple[Path, str], package: Path) -> None:
+    run = CliRunner().invoke
+    good = run(app, [str(package), "--key", made[1]])
+    assert (good.exit_code, good.stdout.splitlines()[-1][:7]) == (0, "PROVED:")
+    assert run(app, [str(package)]).exit_code == 3
+    nowhere = run(app, [str(package / "nowhere"), "--json"])
+    assert (nowhere.exit_code, json.loads(nowhere.stdout)["exit_code"]) == (2, 2)
+    unreadable = run(app, [str(package), "--key", "zz"])
+    assert (unreadable.exit_code, unreadable.stderr.count("\n")) == (2, 1)
+    assert run(app, [str(package), "--tsa-ca", str(package / "imu.csv")]).exit_code == 2
+    (package / "imu.csv").unlink()
+    bad = run(app, [str(package), "--key", made[1], "--json"])
+    assert (bad.exit_code, json.loads(bad.stdout)["faults"]) == (1, [{"where": "imu.csv", "cause": "is missing"}])

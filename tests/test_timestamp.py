@@ -1,6 +1,7 @@
 """T-EVID-7: a time-stamp by a third party holds for one manifest only; the authority is openssl's own."""
 
 import hashlib
+import random
 import shutil
 import subprocess
 import threading
@@ -233,6 +234,17 @@ def test_a_token_that_came_later_is_kept_with_its_manifest_and_both_times_are_sh
         shown = "\n".join(verifier.sentences(report))
         assert seen["utc"] in shown
         assert report.facts["time_zero"]["utc"] in shown
+        # every bit of a package that was stamped is covered, that of the token too
+        chance = random.Random(3161)
+        names = sorted(p.name for p in package.iterdir())
+        for trial in range(200):
+            path = package / names[trial % len(names)]
+            data = bytearray(path.read_bytes())
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+            whole = path.read_bytes()
+            path.write_bytes(data)
+            assert path.name in faults(package, store.device), (path.name, trial)
+            path.write_bytes(whole)
         # a clip that came later is worth another token
         add_video(package)
         (package / "clip-rear.mp4").write_bytes(b"late")
