@@ -145,7 +145,7 @@ class Evidence:
         _, v = self.speeds(source, to_ns + SECOND // 2, now_ns)
         if now_ns - int(s["speed_t"][source]) > SOURCE_SILENT_NS // 2 or float(s["speed"][source]) > on.SUSPECT_REST:
             return False
-        if len(v) and float(v.max()) > on.SUSPECT_REST:
+        if not len(v) or float(v.max()) > on.SUSPECT_REST:
             return False
         agreed = False
         for other in range(on.SPEEDS):

@@ -487,6 +487,9 @@ def collide(
         if not np.isfinite(value):
             tally[1] += 1
             continue
+        if value < table[channel].low or value > table[channel].high:
+            tally[3] += 1
+            continue
         n = take(p, s, ring, times, tally, table[channel], t, value, notes)
         if n > 0:
             return i + 1, n

@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from agent.channels import CHANNELS, number
+from agent.channels import BY_NAME, CHANNELS
 from agent.crash.settings import CrashSettings
 
 G: Final = 9.80665
@@ -65,7 +65,7 @@ FLAG_CHANNELS: Final = (
     "Vehicle.Safety.IsFuelCutOff",
 )
 
-USE: Final = np.dtype([("kind", "<i8"), ("index", "<i8")])
+USE: Final = np.dtype([("kind", "<i8"), ("index", "<i8"), ("low", "<f8"), ("high", "<f8")])
 _USES: Final[dict[str, tuple[int, int]]] = {
     **{f"Imu.Acceleration.{axis}": (ACCEL, i) for i, axis in enumerate("XYZ")},
     **{f"Imu.AngularVelocity.{axis}": (GYRO, i) for i, axis in enumerate("XYZ")},
@@ -226,7 +226,8 @@ def uses() -> npt.NDArray[np.void]:
     """Return what to do with each channel number."""
     table = np.zeros(max(c.number for c in CHANNELS) + 1, USE)
     for name, use in _USES.items():
-        table[number(name)] = use
+        channel = BY_NAME[name]
+        table[channel.number] = (*use, channel.low, channel.high)
     return table
 
 
