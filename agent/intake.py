@@ -5,6 +5,7 @@ one that is silent. One that comes after later ones went on is late: it is count
 saw is what the store holds. When the queue is full the oldest samples go, counted by feed. No clock is read here.
 """
 
+import logging
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ import numpy as np
 from agent.blocks import Block, empty_block, join_blocks
 from agent.clock import NS_PER_S
 from agent.records import Health
+
+log = logging.getLogger(__name__)
 
 ROOM_S = 0.5  # a recording that waits for room looks again after this
 
@@ -183,5 +186,6 @@ class Intake:
             self._count -= n
 
     def _health(self, now_ns: int, state: str, detail: str) -> Health:
+        log.warning("%s", detail)
         dropped = {name: s.dropped for name, s in self._sources.items() if s.dropped}
         return Health(t_ns=now_ns, source="queue", state=state, detail=detail, counts=dropped)  # type: ignore[arg-type]

@@ -96,6 +96,10 @@ AgentConfig = Annotated[
     Path | None,
     typer.Option("--agent-config", help="Write here the agent.toml that finds these wires.", show_default=False),
 ]
+Disk = Annotated[
+    Path | None,
+    typer.Option("--disk", help="Where the agent's store lies, on a small file system: disk-full fills it."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object when ready and one at the end.")]
 
 
@@ -119,6 +123,7 @@ def car(
     socketcan: SocketCan = "",
     protocol: Protocol = "6",
     agent_config: AgentConfig = None,
+    disk: Disk = None,
     as_json: Json = False,
 ) -> None:
     """Drive the virtual car on wires: slcan, ELM327, gpsd and IIO, as an agent finds them in a car."""
@@ -129,7 +134,7 @@ def car(
 
     folders = config_dir()
     tape = drive_tape(simulate(scenario, seed, minutes), folders, load_profile("simcar", folders))
-    _play(tape, speed, fault, folder, gpsd_port, socketcan, protocol, agent_config, as_json)
+    _play(tape, speed, fault, folder, gpsd_port, socketcan, protocol, agent_config, disk, as_json)
 
 
 @app.command(epilog="Example: roadwitness sim play drive.log.xz --profile canmod --speed 5x")
@@ -147,6 +152,7 @@ def play(
     socketcan: SocketCan = "",
     protocol: Protocol = "6",
     agent_config: AgentConfig = None,
+    disk: Disk = None,
     as_json: Json = False,
 ) -> None:
     """Play recordings on the same wires; fixes and inertial samples that they hold leave CAN for their own wires."""
@@ -156,7 +162,7 @@ def play(
 
     folders = config_dir()
     tape = recorded_tape(recordings, folders, load_profile(profile, folders) if profile else None)
-    _play(tape, speed, fault, folder, gpsd_port, socketcan, protocol, agent_config, as_json)
+    _play(tape, speed, fault, folder, gpsd_port, socketcan, protocol, agent_config, disk, as_json)
 
 
 @app.command(epilog="Example: roadwitness sim faults --json")
@@ -183,6 +189,7 @@ def _play(
     socketcan: str,
     protocol: str,
     agent_config: Path | None,
+    disk: Path | None,
     as_json: bool,
 ) -> None:
     """Put a tape on wires until it ends, or somebody ends it."""
@@ -199,7 +206,9 @@ def _play(
         known_protocol(protocol)
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roadwitness-car-")))
-        wires = stack.enter_context(Wires(folder, tape, socketcan=socketcan, gpsd_port=gpsd_port, protocol=protocol))
+        wires = stack.enter_context(
+            Wires(folder, tape, socketcan=socketcan, gpsd_port=gpsd_port, protocol=protocol, disk=disk)
+        )
         if agent_config is not None:
             agent_config.write_text(agent_toml(wires), encoding="utf-8")
         _end_on_signal(stack, stop)

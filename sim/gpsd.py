@@ -11,16 +11,17 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from agent.clock import NS_PER_S, iso_utc, monotonic_ns, wall_minus_monotonic_ns
 
 DEVICE: Final = "/dev/ttyACM0"
-Fault = Literal["no_fix", "jump", "wrong_week", "stall", "garbage", "jammed", "antenna"]
-FAULTS: Final[tuple[Fault, ...]] = ("no_fix", "jump", "wrong_week", "stall", "garbage", "jammed", "antenna")
+Fault = Literal["no_fix", "jump", "wrong_week", "stall", "garbage", "jammed", "antenna", "clock_step"]
+FAULTS: Final[tuple[Fault, ...]] = get_args(Fault)
 JUMP_DEG: Final = 0.05  # about 5.6 km
 WEEKS_1024_NS: Final = 1024 * 7 * 86_400 * NS_PER_S
 JAMMED_DB: Final = 22.0
+STEP_NS: Final = 20 * 365 * 86_400 * NS_PER_S
 GARBAGE: Final = b'\x00\xff{"class":"TPV","mode":3,"lat":\n$GPRMC,1234\xb5b\n[[[\n{"class":7}\n'
 
 
@@ -96,7 +97,7 @@ class FakeGpsd:
             return
         if "garbage" in faults:
             self.send(GARBAGE)
-        wall_ns = report.t_ns + wall_minus_monotonic_ns()
+        wall_ns = report.t_ns + wall_minus_monotonic_ns() + (STEP_NS if "clock_step" in faults else 0)
         utc_ns = report.utc_ns - (WEEKS_1024_NS if "wrong_week" in faults else 0)
         if self._pps and utc_ns % NS_PER_S == 0:
             self.say({"class": "PPS", "device": DEVICE, **_pair(utc_ns, wall_ns), "precision": -20}, timing=True)

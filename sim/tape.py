@@ -142,6 +142,11 @@ def by_bus(frames: list[Frames], buses: list[str]) -> dict[str, Frames]:
     return {buses[bus]: _chosen(joined, np.flatnonzero(joined.bus == bus)) for bus in np.unique(joined.bus).tolist()}
 
 
+def repeated(frames: Frames, times: int) -> Frames:
+    """Return each frame `times` over, one after the other."""
+    return frames if times == 1 else _chosen(frames, np.repeat(np.arange(len(frames.t)), times))
+
+
 def _box_messages(profile: Profile, bus: str) -> list[IdFilter]:
     def is_the_boxs(entry: Entry) -> bool:
         return bool(entry.takes) and all(BY_NUMBER[t.channel].name.startswith(OF_THE_BOX) for t in entry.takes)

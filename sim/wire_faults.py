@@ -19,7 +19,7 @@ class WireFault:
     """One way to go wrong, on which wire, for how long unless told, and how it is switched on and off."""
 
     what: str
-    wire: str  # can, slcan, elm327, gpsd or imu
+    wire: str  # can, slcan, elm327, gpsd, imu, or disk
     lasts_s: float
     switch: Switch
 
@@ -90,6 +90,17 @@ def _imu_unplugged(wires: Wires, on: bool) -> None:
         wires.plugged = not on
 
 
+def _flood(wires: Wires, on: bool) -> None:
+    wires.times_sent = FLOOD if on else 1
+
+
+def _disk_full(wires: Wires, on: bool) -> None:
+    if wires.disk is not None:
+        (wires.disk.fill if on else wires.disk.free)()
+
+
+FLOOD: Final = 40  # 28,000 frames/s of the virtual car; 8,000 are a saturated bus of 1 Mbit/s
+
 FAULTS: Final[dict[str, WireFault]] = {
     "bus-off": WireFault("the CAN controller is off the bus: no frames, none taken", "can", 5.0, _bus_off),
     "interface-down": WireFault("the CAN adapter is pulled and comes back elsewhere", "slcan", 5.0, _interface_down),
@@ -108,6 +119,13 @@ FAULTS: Final[dict[str, WireFault]] = {
     "gps-antenna": WireFault("no signals at all: the antenna is off", "gpsd", 30.0, _gps("antenna")),
     "gps-unplugged": WireFault("the receiver is pulled, gpsd stays", "gpsd", 20.0, _gps_unplugged),
     "gpsd-down": WireFault("gpsd ends and starts again on the same port", "gpsd", 10.0, _gpsd_down),
+    "clock-step": WireFault(
+        "gpsd stamps by a wall clock that was set 20 years ahead", "gpsd", 30.0, _gps("clock_step")
+    ),
+    "queue-full": WireFault(
+        f"each frame comes {FLOOD} times over, more than any bus carries: queues overflow", "can", 10.0, _flood
+    ),
+    "disk-full": WireFault("no byte is free where the store lies (--disk)", "disk", 30.0, _disk_full),
     "imu-stuck": WireFault("the sensor repeats its last sample", "imu", 30.0, _imu("stuck")),
     "imu-clipped": WireFault("forces 50 times too large: the sensor is at its rails", "imu", 5.0, _imu("clipped")),
     "imu-silent": WireFault("the sensor's buffer runs dry", "imu", 20.0, _imu("silent")),
@@ -140,7 +158,9 @@ def check(planned: Iterable[Planned], wires: Wires) -> None:
     }
     for each in planned:
         wire = FAULTS[each.name].wire
-        if wire not in present:
+        if wire == "disk" and wires.disk is None:
+            raise ConfigError(f"--fault {each.name}: say with --disk where the agent's store lies")
+        if wire not in present | {"disk"}:
             raise ConfigError(
                 f"--fault {each.name}: this drive has no {wire} wire; there are {', '.join(sorted(present))}"
             )

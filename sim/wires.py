@@ -12,6 +12,7 @@ from agent.blocks import Block, Frames
 from agent.channels import number
 from agent.clock import NS_PER_S, monotonic_ns, wall_minus_monotonic_ns
 from agent.errors import ConfigError
+from sim.disk import Disk
 from sim.elm327 import REAL, Latency, PtyElm
 from sim.elm_car import Car, Unit
 from sim.elm_wire import ElmInCar
@@ -20,7 +21,7 @@ from sim.iio import FakeIio
 from sim.sensed import ACCEL, FIX_TYPE, LATITUDE, LONGITUDE, Fixes, Inertia, obd_values, pids_of
 from sim.slcan import SlcanAdapter
 from sim.socketcan import SocketCanBus
-from sim.tape import Tape, by_bus
+from sim.tape import Tape, by_bus, repeated
 from sim.units_on_can import UnitsOnCan
 
 IMU_NS: Final = 50_000_000  # how often the sensor's buffer is filled; drivers fetch batches of some 100 ms
@@ -55,7 +56,8 @@ class Wires:
     """What stands in `folder` and on 127.0.0.1 for the devices of one car; a wire that the tape cannot feed is absent.
 
     `socketcan` names an interface that takes the place of the first slcan adapter, `protocol` the digit of the
-    vehicle's diagnostic protocol (6: CAN 11/500, 3: ISO 9141-2), `latency` says how slow the ELM327 is.
+    vehicle's diagnostic protocol (6: CAN 11/500, 3: ISO 9141-2), `latency` says how slow the ELM327 is, and `disk` is a
+    folder on a small file system that may be filled: the agent's store.
     """
 
     def __init__(
@@ -67,7 +69,10 @@ class Wires:
         gpsd_port: int = 0,
         protocol: str = "6",
         latency: Latency = REAL,
+        disk: Path | None = None,
     ) -> None:
+        self.disk = Disk(disk) if disk is not None else None
+        self.times_sent = 1  # how often each frame is sent
         self.can: dict[str, SlcanAdapter | SocketCanBus] = {}
         self.elm: PtyElm | None = None
         self.adapter: ElmInCar | None = None
@@ -91,6 +96,8 @@ class Wires:
         self._wall_ns = wall_minus_monotonic_ns()  # a receiver does not follow this machine's clock when it steps
         self._open = ExitStack()
         with ExitStack() as opening:
+            if self.disk is not None:
+                opening.callback(self.disk.free)
             self._plug(folder, opening, socketcan, gpsd_port, pids, latency)
             self._open = opening.pop_all()
 
@@ -140,7 +147,7 @@ class Wires:
         for bus, mine in by_bus(frames, self._tape.buses).items():
             self._last_frame_ns = tape_ns
             if bus in self.can:
-                sent = self._tape.of_the_car(bus, mine)
+                sent = repeated(self._tape.of_the_car(bus, mine), self.times_sent)
                 self.can[bus].put(sent, start_ns + (sent.t / speed).astype(np.int64))
         for wire in self.can.values():
             wire.flush()
