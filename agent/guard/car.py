@@ -65,7 +65,6 @@ class Car:
         if not vin_valid(vin):
             return
         expected = self._bound or self._memory.facts.get("vin", "")
-        self._memory.set("seen", vin)
         if not expected:
             self._memory.set("vin", vin)
             return

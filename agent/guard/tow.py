@@ -29,7 +29,7 @@ class Tow:
     def __init__(self, settings: TowSettings, memory: Memory) -> None:
         self._settings = settings
         self._memory = memory
-        self._knows = False  # whether the engine runs can be told at all
+        self._knows = OUTLIVES in memory.facts  # whether the engine runs can be told at all
         self._tilt = Standing(settings.tilt_s, CALM_S, memory.level("towed_tilt"))
         self._away = Standing(settings.moved_s, CALM_S, memory.level("towed_away"))
         self._tilted = self._tilt.told > 0
