@@ -22,6 +22,7 @@ from sim.score import Said, Score, score
 SEEDS = 20
 WORKERS = 2
 HARSH = ("harsh_braking", "harsh_acceleration", "harsh_cornering")
+NOT_DRIVING = ("device_moved", "bump", "parked_impact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def run(name: str, seed: int) -> Outcome:
     """Drive once, feed the frames to the product, compare."""
     drive = simulate(name, seed)
     said, trips, mount = product(drive)
-    scores = score(drive.events, [s for s in said if s.kind != "device_moved"])
+    scores = score(drive.events, [s for s in said if s.kind not in NOT_DRIVING])
     true_m = float(drive.motion.distance[-1])
     true_mount = drive.mounts[-1][1]
     return Outcome(
