@@ -19,7 +19,7 @@ from agent.incident.fields import BEFORE, TABLES
 from agent.incident.recorder import Draft, Recorder, Storm
 from agent.incident.rings import ROW, Ring, Rings
 from agent.incident.settings import IncidentSettings
-from agent.incident.tables import before, imu, track
+from agent.incident.tables import before, cut, imu, track
 from agent.records import Crash, Mount
 from agent.state import empty_state
 from tests.crashing import BOOT, MS, S, StubDetector, X, channel, collision, crash_at, pieces
@@ -271,6 +271,14 @@ def test_without_any_sample_the_tables_are_empty_but_whole() -> None:
     assert len(rows_of(before(rings, 100 * S).data)) == 201
     assert rows_of(imu(rings, 100 * S).data) == rows_of(track(rings, 100 * S).data) == []
     assert set(before(rings, 100 * S).part.sources) == {c.name for c in BEFORE}
+
+
+def test_what_the_car_said_of_the_crash_is_told_with_its_time() -> None:
+    airbag, fuel = "Vehicle.Cabin.Seat.Row1.DriverSide.Airbag.IsDeployed", "Vehicle.Safety.IsFuelCutOff"
+    said = [(98.0, fuel, 1.0), (99.5, airbag, 0.0), (100.04, airbag, 1.0), (100.08, airbag, 1.0)]
+    assert cut(rings_of(said), 100 * S).flags_s == {
+        "airbag_driver_s": 0.04, "airbag_passenger_s": None, "crash_flag_s": None, "fuel_cut_s": None,
+    }  # fmt: skip
 
 
 def test_fused_speed_lies_between_its_rows_and_does_not_bridge_a_gap() -> None:

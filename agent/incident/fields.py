@@ -90,4 +90,12 @@ TRACK: Final = (
     Column("utc_s", "s", 3, ("Gnss.Time",)),
 )
 
+# crash.json, `flags_s`: when the car first said so, from -1 to +10 s; None where it did not
+FLAGS: Final = (
+    Column("airbag_driver_s", "s", 3, ("Vehicle.Cabin.Seat.Row1.DriverSide.Airbag.IsDeployed",)),
+    Column("airbag_passenger_s", "s", 3, ("Vehicle.Cabin.Seat.Row1.PassengerSide.Airbag.IsDeployed",)),
+    Column("crash_flag_s", "s", 3, ("Vehicle.Safety.IsCrashDetected",)),
+    Column("fuel_cut_s", "s", 3, ("Vehicle.Safety.IsFuelCutOff",)),
+)
+
 TABLES: Final[dict[str, tuple[Column, ...]]] = {"before.csv": BEFORE, "imu.csv": IMU, "track.csv": TRACK}

@@ -71,6 +71,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     final: bool  # nothing will be added: complete, or cut for good by a power loss or the end of the recording
     reached_s: float | None  # time of the last sample in it, from time zero
     gaps_s: list[tuple[float, float]]  # when nothing at all was heard for 2 s or more: the agent did not run
+    flags_s: dict[str, float | None] = {}  # when the car itself told of the crash (agent.incident.fields.FLAGS)
     video: Video
     mount: Mount | None  # how the box sat at time zero: turns imu.csv into the vehicle's axes
     crash: Crash

@@ -15,7 +15,7 @@ from agent.clock import NS_PER_S
 from agent.incident.folder import FORMAT, RECORD, Record, Video, encoded
 from agent.incident.rings import Rings
 from agent.incident.settings import IncidentSettings
-from agent.incident.tables import AFTER_NS, Table, cut, gaps_s
+from agent.incident.tables import AFTER_NS, Cut, cut
 from agent.records import Crash, Mount
 from agent.state import State, empty_state
 
@@ -37,9 +37,7 @@ class _Open:
     """One incident that still grows."""
 
     crash: Crash
-    over: list[Table] | None = None  # the tables, once nothing can be added to them
-    reached_ns: int = 0  # last sample in them
-    gaps_s: list[tuple[float, float]] = field(default_factory=list)
+    over: Cut | None = None  # once nothing can be added to it
 
 
 @dataclass(slots=True)
@@ -113,9 +111,7 @@ class Recorder:
             self._rings.take(block[at:upto])
             self._rings.take_rows(all_rows[row_at:rows_upto])
             at, row_at = upto, rows_upto
-            incident.over = cut(self._rings, incident.crash.t_ns)
-            incident.reached_ns = min(self._rings.newest_ns or 0, end_ns)
-            incident.gaps_s = gaps_s(self._rings, incident.crash.t_ns, int(block["t"][upto]))
+            incident.over = cut(self._rings, incident.crash.t_ns, int(block["t"][upto]))
         self._rings.take(block[at:])
         self._rings.take_rows(all_rows[row_at:])
         for id_, incident in list(self._open.items()):
@@ -151,27 +147,24 @@ class Recorder:
 
     def _draft(self, incident: _Open, *, final: bool) -> Draft:
         crash, t0_ns = incident.crash, incident.crash.t_ns
-        tables, gaps = incident.over, incident.gaps_s
-        reached_ns: int | None = incident.reached_ns
-        if tables is None:
-            tables, reached_ns = cut(self._rings, t0_ns), self._rings.newest_ns
-            gaps = gaps_s(self._rings, t0_ns)
+        found = incident.over or cut(self._rings, t0_ns)
         record = Record(
             format=FORMAT,
             incident=crash.id,
             boot=self.boot,
             t0_ns=t0_ns,
-            complete=incident.over is not None and crash.complete and not any(end > 0 for _, end in gaps),
+            complete=incident.over is not None and crash.complete and not any(end > 0 for _, end in found.gaps_s),
             final=final,
-            reached_s=None if reached_ns is None else round((reached_ns - t0_ns) / NS_PER_S, 4),
-            gaps_s=gaps,
+            reached_s=None if found.reached_ns is None else round((found.reached_ns - t0_ns) / NS_PER_S, 4),
+            gaps_s=found.gaps_s,
+            flags_s=found.flags_s,
             video=Video(
                 from_ns=t0_ns - round(self._settings.video_before_s * NS_PER_S),
                 to_ns=t0_ns + round(self._settings.video_after_s * NS_PER_S),
             ),
             mount=next((m for m in reversed(self._mounts) if m.t_ns <= t0_ns), None),
             crash=crash,
-            tables=[table.part for table in tables],
+            tables=[table.part for table in found.tables],
         )
-        files = {table.part.file: table.data for table in tables}
+        files = {table.part.file: table.data for table in found.tables}
         return Draft(crash.id, files | {RECORD: encoded(record)}, record)

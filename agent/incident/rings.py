@@ -7,7 +7,7 @@ import numpy as np
 
 from agent.blocks import BLOCK, Block
 from agent.clock import NS_PER_S
-from agent.incident.fields import BEFORE, FUSED, IMU, TRACK, Column
+from agent.incident.fields import BEFORE, FLAGS, FUSED, IMU, TRACK, Column
 from agent.state import State
 
 # Room for the widest window, its end (10 s), and 5 s in which a crash becomes known, at rates above what is met:
@@ -65,7 +65,7 @@ class Rings:
         self._place_of = np.zeros(1 << 16, np.uint8)
         self._of = {1: self.imu, 2: self.car, 3: self.place}
         # Gnss.Speed stands in two tables: it goes where the longer window is, and is read from there.
-        for code, columns in ((2, BEFORE), (1, IMU), (3, TRACK)):
+        for code, columns in ((2, BEFORE), (2, FLAGS), (1, IMU), (3, TRACK)):
             self._place_of[list(_numbers(columns))] = code
 
     def ring_of(self, channel: int) -> Ring:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from agent.blocks import Block
 from agent.channels import BY_NUMBER
 from agent.clock import NS_PER_S
-from agent.incident.fields import BEFORE, FUSED, IMU, TRACK, Column
+from agent.incident.fields import BEFORE, FLAGS, FUSED, IMU, TRACK, Column
 from agent.incident.folder import Part
 from agent.incident.rings import Rings
 
@@ -38,16 +38,40 @@ class Table(NamedTuple):
     part: Part
 
 
-def cut(rings: Rings, t0_ns: int) -> list[Table]:
-    """Return the three tables around time zero as far as samples are there."""
-    return [before(rings, t0_ns), imu(rings, t0_ns), track(rings, t0_ns)]
+class Cut(NamedTuple):
+    """All that the rings hold of one crash."""
+
+    tables: list[Table]
+    reached_ns: int | None  # last sample in them
+    gaps_s: list[tuple[float, float]]
+    flags_s: dict[str, float | None]
 
 
-def gaps_s(rings: Rings, t0_ns: int, next_ns: int | None = None) -> list[tuple[float, float]]:
-    """Return the silences of all channels that touch the windows, seconds from time zero.
+def cut(rings: Rings, t0_ns: int, next_ns: int | None = None) -> Cut:
+    """Return what lies around time zero as far as samples are there.
 
     `next_ns` is the first sample after those that the rings have taken, where it is known.
     """
+    return Cut(
+        tables=[before(rings, t0_ns), imu(rings, t0_ns), track(rings, t0_ns)],
+        reached_ns=None if rings.newest_ns is None else min(rings.newest_ns, t0_ns + AFTER_NS),
+        gaps_s=gaps_s(rings, t0_ns, next_ns),
+        flags_s=flags_s(rings, t0_ns),
+    )
+
+
+def flags_s(rings: Rings, t0_ns: int) -> dict[str, float | None]:
+    """Return when each flag of the car was first seen set, seconds from time zero; None where it was not."""
+    near = rings.car.between(t0_ns - NS_PER_S, t0_ns + AFTER_NS)
+    found: dict[str, float | None] = {}
+    for flag in FLAGS:
+        set_at = near["t"][np.isin(near["channel"], flag.numbers) & (near["value"] >= 0.5)]
+        found[flag.name] = round(float(set_at[0] - t0_ns) / NS_PER_S, flag.digits) if len(set_at) else None
+    return found
+
+
+def gaps_s(rings: Rings, t0_ns: int, next_ns: int | None) -> list[tuple[float, float]]:
+    """Return the silences of all channels that touch the windows, seconds from time zero."""
     start_ns, end_ns = t0_ns - TRACK_BEFORE_S * NS_PER_S, t0_ns + AFTER_NS
     last = [] if next_ns is None else rings.silence_until(next_ns)
     touching = [gap for gap in [*rings.gaps, *last] if gap[1] > start_ns and gap[0] < end_ns]
