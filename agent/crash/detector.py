@@ -40,6 +40,8 @@ COLLAPSE_WAIT_NS: Final = 5 * SECOND // 2
 QUIET_WAIT_NS: Final = 3 * SECOND // 10  # where no source of speed speaks but gyroscopes do
 SWING_NS: Final = 3 * SECOND // 2  # where there are no gyroscopes: a swing of the arm and back
 CLIPPED_WAIT_NS: Final = SECOND // 2
+STEADY_NS: Final = 100_000_000
+SHAKEN_NS: Final = 400_000_000
 MEASURED_NS: Final = 340_000_000  # after time zero: 300 ms and the tail
 ROLL_PATIENCE_NS: Final = 5 * SECOND
 HANDLED_BEFORE_NS: Final = SECOND
@@ -445,8 +447,10 @@ class CrashDetector:
             return "handled"
         gentle = self._turning(now) and int(s["stirred_t"]) < zero - HANDLED_BEFORE_NS
         seen = self._trace(incident.gravity, now)
-        if not self._turning(now) and of.pushed_before(seen, zero, self._settings):
-            return "handled"
+        if not locked and not self._turning(now):  # a car that stands is pushed once; a box in the hand again and again
+            sets = self._settings
+            if of.pushed(seen, zero - SECOND, zero - STEADY_NS, sets) or of.pushed(seen, zero + SHAKEN_NS, now, sets):
+                return "handled"
         return "swung_back" if not gentle and of.swung_back(seen, zero, self._settings) else ""
 
     def _has_stopped(self, incident: Incident, now: int) -> bool:

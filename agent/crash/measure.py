@@ -247,9 +247,9 @@ def swung_back(of: Trace, zero_ns: int, settings: CrashSettings) -> bool:
     return back <= 0.35 * float(size[most]) and hardest > settings.onset_kmh * KMH
 
 
-def pushed_before(of: Trace, zero_ns: int, settings: CrashSettings) -> bool:
-    """Say whether something was pushed harder than tyres push within the second before, and then not any more."""
-    first, last = (int(np.searchsorted(of.t, zero_ns - x)) for x in (1_000_000_000, 100_000_000))
+def pushed(of: Trace, from_ns: int, to_ns: int, settings: CrashSettings) -> bool:
+    """Say whether the box was pushed harder than tyres push between two times."""
+    first, last = (int(np.searchsorted(of.t, x)) for x in (from_ns, to_ns))
     wide_ns = round(settings.onset_longitudinal_ms * 1e6)
     for k in range(first + 1, last):
         j = int(np.searchsorted(of.t, of.t[k] - wide_ns - SLACK_NS))
