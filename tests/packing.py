@@ -60,6 +60,7 @@ def write_record(store_folder: Path, crash: Crash, *, boot: str = BOOT, complete
         final=True,
         reached_s=10.0 if complete else 0.7,
         gaps_s=[],
+        flags_s={},
         video=Video(from_ns=crash.t_ns - 15 * S, to_ns=crash.t_ns + 10 * S),
         mount=None,
         crash=crash,

@@ -8,12 +8,14 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.chain import START, public_bytes, seal
 from agent.evidence import verify_package as verifier
 from agent.store import Store
-from tests.packing import faults, packed
+from tests.packing import BOOT, faults, packed
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +208,49 @@ def test_ascii_only_is_printed_whatever_the_package_says(made: tuple[Path, Store
     text = "\n".join(verifier.sentences(verifier.verify(str(package))))
     assert text.isascii()
     assert "\x1b" not in text
+
+
+STRANGE = [None, True, -1, 9 * 10**18, -9 * 10**18, 1.5, 1e300, "", "gnss", "\ud800", [], {}, [[]]]
+
+
+def test_records_and_crash_json_may_hold_anything_though_the_device_signed_them(
+    made: tuple[Path, Store], package: Path
+) -> None:
+    key, chance = Ed25519PrivateKey.generate(), random.Random(11)
+    public = public_bytes(key)
+    manifest = json.loads((package / "manifest.json").read_bytes())
+    manifest["device"] = {"id": verifier.device_id(public), "algorithm": "Ed25519", "public_key": public.hex()}
+    crash = json.loads((package / "crash.json").read_bytes())
+    good = [json.loads(line) for line in (package / "chain.jsonl").read_text().splitlines()]
+    raised = 0
+    for _ in range(150):
+        record = json.loads(json.dumps(crash))
+        where = chance.choice([record, record["crash"]])
+        where[chance.choice(list(where))] = chance.choice(STRANGE)
+        rows, entries, previous = [], [], START
+        for seq, row in enumerate(good, 1):
+            body = json.loads(row["body"])
+            body[chance.choice(list(body))] = chance.choice(STRANGE)
+            whole = json.dumps(chance.choice([body, body, body, 7, [], "x"])).encode()
+            entry = seal(key, manifest["device"]["id"], "aa", previous, "crash", seq, BOOT, 1, row["kind"], whole)
+            rows.append(
+                {"lineage": "aa", "lane": "crash", "seq": seq, "boot": BOOT, "t_ns": "1", "kind": row["kind"]}
+                | {"body": whole.decode(), "previous": previous.hex(), "hash": entry.hash.hex()}
+                | {"signature": entry.signature.hex()}
+            )
+            entries.append({"lineage": "aa", "lane": "crash", "seq": seq, "hash": entry.hash.hex()})
+            previous = entry.hash
+        (package / "crash.json").write_text(json.dumps(record))
+        (package / "chain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        manifest["chain"] = {"file": "chain.jsonl", "entries": entries}
+        folder = verifier.Folder(str(package))
+        for row in manifest["files"]:
+            row["size"], row["sha256"], row["sm3"] = verifier.digests(folder, row["name"])
+        data = json.dumps(manifest).encode()
+        (package / "manifest.json").write_bytes(data)
+        signature = key.sign(verifier.PREFIX + data)
+        (package / "manifest.sig").write_bytes(verifier.signature_bytes("Ed25519", public, signature))
+        report = verifier.verify(str(package), public.hex())
+        assert "\n".join(verifier.sentences(report)).isascii()
+        raised += not report.whole
+    assert raised > 50

@@ -248,15 +248,43 @@ def test_a_package_that_an_earlier_key_signed_is_left_as_it_is(tmp_path: Path) -
     assert verifier.verify(str(package), device).exit_code == 0
 
 
-def test_a_link_in_the_folder_is_not_packed_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_link_in_a_folder_is_said_once_not_packed_and_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashes = sorted((crash_at(T0_NS), crash_at(T0_NS + 3 * S)), key=lambda crash: crash.id)
+    with Store.open(tmp_path) as store:
+        begin(store, *crashes)
+        package, other = (write_record(tmp_path, crash) for crash in crashes)
+        (package / "secret.csv").symlink_to("/etc/passwd")
+        packager = Packager(store, tmp_path / PACKAGES, BOOT)
+        assert [p.incident for p in packager.tend(T0_NS)] == [other.name]
+        for seconds in range(1, 60):
+            assert packager.tend(T0_NS + seconds * S) == []
+        assert caplog.text.count("secret.csv is a link") == 1
+        assert not (package / "manifest.json").exists()
+        (package / "secret.csv").unlink()
+        assert len(packager.tend(T0_NS + 60 * S)) == 1
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crash = crash_at(T0_NS)
+    digests = verifier.digests
     with Store.open(tmp_path) as store:
         begin(store, crash)
         package = write_record(tmp_path, crash)
-        (package / "secret.csv").symlink_to("/etc/passwd")
-        assert Packager(store, tmp_path / PACKAGES, BOOT).tend(T0_NS) == []
-    assert "secret.csv is a link" in caplog.text
-    assert not (package / "manifest.json").exists()
+
+        def late(folder: verifier.Folder, name: str, most: int | None = None) -> tuple[int, str, str | None]:
+            found = digests(folder, name, most)
+            if name == "crash.json":
+                write_files(package, {"imu.csv": (package / "imu.csv").read_bytes()[::-1]})
+            return found
+
+        packager = Packager(store, tmp_path / PACKAGES, BOOT)
+        with monkeypatch.context() as patched:
+            patched.setattr(verifier, "digests", late)
+            assert packager.tend(T0_NS) == []
+        assert len(packager.tend(T0_NS + 10 * S)) == 1
+        assert verifier.verify(str(package), store.device).exit_code == 0
 
 
 def test_the_software_hash_is_that_of_the_files() -> None:

@@ -22,7 +22,7 @@ from agent.evidence.canonical import canonical_json
 from agent.evidence.manifest import FileFact, Material
 from agent.evidence.verify_package import CHAIN, MANIFEST, OUTSIDE, QUALITIES, SIGNATURE, TOKEN
 from agent.incident.folder import PART, Incident, look, sync_folder, write_files
-from agent.records import Package, PackageFile
+from agent.records import Clock, Package, PackageFile
 from agent.store import Store
 
 PATIENCE_NS: Final = 60 * NS_PER_S  # a clip is cut within seconds of its last frame; then the package goes without
@@ -70,7 +70,10 @@ class _Known:
     changed_ns: int = -1  # of the folder, by its file system; writers rename, so every change moves it
     since_ns: int | None = None  # first seen with something to do
     settled: bool = False
+    boot: str = ""  # the incident's
     quality: str = "gnss"  # of time zero, in the manifest
+    retry_ns: int = 0  # after trouble
+    trouble: str = ""  # as it was logged last
 
 
 class Packager:
@@ -93,7 +96,6 @@ class Packager:
         self._material = material
         self._key = key or DeviceKey(store)
         self._known: dict[str, _Known] = {}
-        self._retry_ns = 0
         self._told = {s.record.incident: s.record for s in store.records(Package)}
 
     def tend(self, now_ns: int) -> list[Package]:
@@ -102,32 +104,38 @@ class Packager:
         Costs one look at each folder's time where nothing changed. Reading a package of 25 s of video takes a fraction
         of a second.
         """
-        if now_ns < self._retry_ns:
-            return []
         try:
             folders = sorted(p for p in self._packages.iterdir() if p.is_dir())
         except FileNotFoundError:
             return []
         self._known = {p.name: self._known.get(p.name) or _Known() for p in folders}
         for folder in folders:
+            known = self._known[folder.name]
+            if now_ns < known.retry_ns:
+                continue
             try:
-                package = self._look(folder, now_ns)
+                package = self._look(folder, known, now_ns)
+            except FileNotFoundError:
+                continue  # retention took it away
             except (OSError, StoreError, verifier.BadError, verifier.UnreadableError) as e:
-                self._retry_ns = now_ns + RETRY_NS
-                log.warning("%s: cannot be packed yet: %s", folder, e)
-                return []
+                known.retry_ns = now_ns + RETRY_NS
+                if known.trouble != str(e):
+                    log.warning("%s: cannot be packed yet: %s", folder, e)
+                known.trouble = str(e)
+                continue
+            known.trouble = ""
             if package is not None:
                 return [package]
         return []
 
-    def _look(self, folder: Path, now_ns: int) -> Package | None:
-        known = self._known[folder.name]
+    def _look(self, folder: Path, known: _Known, now_ns: int) -> Package | None:
         changed_ns = folder.stat().st_mtime_ns
         if known.settled and changed_ns == known.changed_ns and not self._better_time(known, folder):
             return None
         incident = look(folder)
         if incident is None or not incident.record_final:
             return None
+        known.boot = incident.boot
         material = self._material(incident)
         known.since_ns = now_ns if known.since_ns is None else known.since_ns
         state = self._state(incident, known)
@@ -142,11 +150,15 @@ class Packager:
 
     def _better_time(self, known: _Known, folder: Path) -> bool:
         """Say whether the present boot has learned more of its time than a manifest of it tells."""
-        if known.quality == "gnss":
+        if known.quality == "gnss" or known.boot != self._boot:
             return False
-        utc = self._store.utc_of(self._boot, 0)
-        incident = look(folder) if utc is not None and _rank(utc.quality) > _rank(known.quality) else None
-        return incident is not None and incident.boot == self._boot
+        incident = look(folder)
+        return incident is not None and self._rank(incident) > _rank(known.quality)
+
+    def _rank(self, incident: Incident) -> int:
+        """Return how good the time of an incident's boot is now, by the records that would prove it."""
+        utc = manifests.learned(self._store.proofs(Clock, incident.boot), incident.t0_ns)
+        return -1 if utc is None else _rank(utc.quality)
 
     def _state(self, incident: Incident, known: _Known) -> str:
         """Say whether a package is "stale", or settled: "signed", or "foreign" where another key signed it."""
@@ -162,9 +174,7 @@ class Packager:
             return "stale"
         if (incident.folder / TOKEN).exists():
             return "stale"
-        utc = self._store.utc_of(incident.boot, incident.t0_ns)
-        better = utc is not None and _rank(utc.quality) > _rank(known.quality)
-        return "stale" if better else "signed"
+        return "stale" if self._rank(incident) > _rank(known.quality) else "signed"
 
     def _tell(self, incident: Incident, now_ns: int) -> Package | None:
         """Append the `Package` record, unless the last one already says the same."""
@@ -199,8 +209,11 @@ def package(
     opened = verifier.Folder(str(folder))
     if opened.odd:
         raise verifier.BadError(f"{opened.odd[0].where} {opened.odd[0].cause}; remove it")
+    before = _stats(folder)
     facts = [FileFact(name, *verifier.digests(opened, name)) for name in _names(folder) if name not in added]
     facts += [_fact_of(name, data) for name, data in added.items()]
+    if _stats(folder) != before:
+        raise verifier.BadError("files changed while they were read")
     time_zero = manifests.learned(proofs, incident.t0_ns)
     table = manifests.manifest(
         incident,
@@ -267,6 +280,12 @@ def _names(folder: Path) -> list[str]:
     """Return the whole files that a manifest must list."""
     names = (p.name for p in folder.iterdir() if not p.name.endswith(PART))
     return sorted(name for name in names if name not in OUTSIDE)
+
+
+def _stats(folder: Path) -> list[tuple[str, int, int, int]]:
+    """Return by what a file's contents are known to be the same."""
+    found = ((name, (folder / name).stat()) for name in _names(folder))
+    return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def _fact_of(name: str, data: bytes) -> FileFact:
