@@ -14,10 +14,12 @@ import pytest
 
 from agent.clock import NS_PER_S, monotonic_ns, wait
 from agent.config import config_dir
+from agent.records import DRIVING_KINDS, Health
 from agent.settings import load_agent
 from agent.store import Store
 from drivers.decode.profile import load_profile
 from sim.drive import simulate
+from sim.elm_car import VIN
 from sim.tape import drive_tape
 from sim.wires import Wires
 from sim.wiring import agent_toml
@@ -62,6 +64,11 @@ def test_the_page_follows_the_car_on_its_wires_and_ctrl_c_keeps_the_drive(tmp_pa
         trips = [stored.record for stored in store.trips()]
         assert len(trips) == 2
         assert trips[-1].quality.speed_share.keys() >= {"wheel", "obd", "gnss"}
+        facts = {stored.record.source: stored.record.facts for stored in store.records(Health)}
+        assert [told for source, told in facts.items() if source.endswith(":vin")] == [{"vin": VIN}]
+        assert facts["guard"]["vin"] == VIN  # the box knows its car from now on
+        befallen = {stored.record.kind for stored in store.events() if not stored.recorded} - DRIVING_KINDS
+        assert befallen <= {"device_moved"}
         assert store.verify().ok
     assert (tmp_path / "agent.log").read_text(encoding="utf-8").endswith("ended with everything stored\n")
 
