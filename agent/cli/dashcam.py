@@ -1,6 +1,7 @@
 """`roadwitness dashcam`: the cameras' own process, for systemd and for the workbench."""
 
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def dashcam(
     folder: Path = typer.Option(Path("/var/lib/roadwitness-dashcam"), "--dir", help="The video folder."),
 ) -> None:
     """Keep what the configured cameras see as short segments, oldest deleted first, kept ones never."""
-    from agent.dashcam.process import Dashcam, run
+    from agent.dashcam.process import Dashcam, HangError, run
 
     # no time stamps: the journal has its own
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
@@ -36,4 +37,9 @@ def dashcam(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.stop())
 
-    run(config, folder, listen)
+    try:
+        run(config, folder, listen)
+    except HangError as hang:
+        typer.echo(f"roadwitness: {hang}", err=True)
+        sys.stderr.flush()
+        os._exit(1)  # an orderly exit would wait for what the thread that hangs holds

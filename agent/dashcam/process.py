@@ -181,7 +181,7 @@ class Dashcam:
     def _publish(self, watched: Watched, now_ns: int, state: str, fps: float = 0.0) -> None:
         """Write what is known of a camera; a disk that refuses has been told already."""
         at_work = watched.at_work
-        if watched.troubles:
+        if watched.troubles and state != "ended":
             state = "lost" if "lost" in watched.troubles else "degraded"
         width, height = at_work.size
         encoder = at_work.encoder
@@ -241,8 +241,7 @@ class Dashcam:
             left_s = 0.0 if hung else max(0.0, (deadline_ns - clock.monotonic_ns()) / NS_PER_S)
             if watched.at_work.join(left_s):
                 self._take_in(watched)
-                if not watched.troubles:
-                    self._publish(watched, clock.monotonic_ns(), "ended")
+                self._publish(watched, clock.monotonic_ns(), "ended")
             else:
                 log.warning("%s: does not end and is left behind", watched.at_work.name)
         bug = next((w.at_work.bug for w in self._watched if w.at_work.bug is not None), None)

@@ -1,6 +1,10 @@
 """Pictures as the camera compressed them, not decoded, by libav: V4L2 (H.264 or MJPEG), a URL, or a file."""
 
+import fcntl
+import os
+import select
 import threading
+from pathlib import Path
 from typing import Any, Final
 
 import av
@@ -15,7 +19,7 @@ from drivers.camera.stamps import Stamps
 
 OPEN_S: Final = 10.0  # an RTSP camera that has to wake up
 SILENT_S: Final = 5.0  # a stream that says nothing for so long is cut
-NAP_S: Final = 0.004  # a device is asked so often: an eighth of a frame at 30 fps
+NAP_S: Final = 0.004  # between two questions where there is nothing to wait on: an eighth of a frame at 30 fps
 _V4L2: Final = "video4linux2"
 _NEVER: Final = threading.Event()  # waited on where nothing else is to be waited for
 
@@ -29,6 +33,7 @@ class Packets:
         self._container: Any = None
         self._stamps = Stamps()
         self._pace: Pace | None = None
+        self._ready: select.poll | None = None
         self._damaged = 0
         self._stale = 0
 
@@ -49,6 +54,7 @@ class Packets:
         self._stale += self._stamps.stale
         self._stamps = Stamps(self._wish.latency_ns)
         self._pace = None if device or is_url(self._wish.source) else Pace(self._wish)
+        self._ready = unblocked(self._wish.source) if device else None
         context = self._stream.codec_context
         rate = self._stream.average_rate or self._stream.guessed_rate
         fps = float(rate) if rate else 0.0
@@ -61,17 +67,29 @@ class Packets:
             return self._played(self._pace, timeout_s)
         while True:
             packet = self._next()
-            if packet is not None and packet.size:
+            if packet is None:
+                self._wait((until_ns - clock.monotonic_ns()) / NS_PER_S)
+            elif packet.size:
                 picture = self._stamped(packet)
                 if picture is not None:
                     return picture
-            elif packet is None:
-                clock.wait(_NEVER, NAP_S)
+            elif packet.pts is None and packet.dts is None:  # libav marks the end of a stream so
+                raise DriverError(f"{self.name}: read: the stream has ended; it is opened again")
+            else:
+                self._damaged += 1  # a buffer that the kernel calls damaged comes empty
             if clock.monotonic_ns() >= until_ns:
                 return None
 
+    def _wait(self, seconds: float) -> None:
+        """Wait for the device to have something, no longer than `seconds`."""
+        if self._ready is None:
+            clock.wait(_NEVER, NAP_S)
+        elif seconds > 0:
+            self._ready.poll(seconds * 1000)
+
     def close(self) -> None:
         """Release the source."""
+        self._ready = None
         container, self._container = self._container, None
         if container is not None:
             container.close()
@@ -86,7 +104,6 @@ class Packets:
                 "input_format": codec,
                 "video_size": f"{self._wish.width}x{self._wish.height}",
                 "framerate": f"{self._wish.fps:g}",
-                "fflags": "nonblock",  # else a camera that has stopped blocks in the kernel for ever
                 "timestamps": "default",  # the kernel's own, not converted
             }
             try:
@@ -125,12 +142,7 @@ class Packets:
             return None
         except (av.error.FFmpegError, OSError) as e:
             raise DriverError(f"{self.name}: read: {_cause(e)}; it is opened again") from None
-        return self._over()
-
-    def _over(self) -> Any:
-        if self._pace is not None:
-            raise EndError(f"{self.name}: read: the file is over")
-        raise DriverError(f"{self.name}: read: the stream has ended; it is opened again")
+        raise EndError(f"{self.name}: read: the file is over")
 
     def _stamped(self, packet: Any) -> Picture | None:
         if packet.is_corrupt:
@@ -169,6 +181,31 @@ class Packets:
             return None
         pace.waiting = None
         return picture
+
+
+def unblocked(device: str) -> "select.poll | None":
+    """Make this process's open `device` answer at once, and return what to wait on; None where it is not found.
+
+    libav opens V4L2 to block, and has no option for it: a camera that stops sending would keep a read in the kernel for
+    ever. The flag belongs to the open file, so it can be set from beside.
+    """
+    real = os.path.realpath(device)
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return None
+    for name in sorted(names, key=int, reverse=True):
+        try:
+            if os.readlink(Path("/proc/self/fd") / name) != real:
+                continue
+            flags = fcntl.fcntl(int(name), fcntl.F_GETFL)
+            fcntl.fcntl(int(name), fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        except OSError:
+            continue  # closed by another thread in this moment
+        ready = select.poll()
+        ready.register(int(name), select.POLLIN)
+        return ready
+    return None
 
 
 def _cause(error: Exception) -> str:
