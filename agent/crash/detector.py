@@ -52,6 +52,8 @@ VIOLENT_G: Final = 2.0
 FULL_KMH: Final = 12.0  # a clipped pulse counts from this estimate on: half as much again as the trigger
 FULL_S: Final = 0.04  # and from this width: potholes and kerbs are shorter
 CREEP_MPS: Final = 5.5  # 20 km/h: what still drives faster has not rolled over
+ECHO_NS: Final = 3 * SECOND  # a second source sees the same loss so much later at most
+PLATEAU: Final = 0.95
 STALE_S: Final = 3.0  # an OBD value that did not change for so long was perhaps held back
 HOUR_NS: Final = 3600 * SECOND
 
@@ -298,11 +300,16 @@ class CrashDetector:
 
     def _speed_lost(self, note: Any, now: int) -> None:
         """A source of speed fell faster than tyres can brake; an accelerometer that works knows better."""
-        if self._rate(now) is not None:
+        source = int(note["index"])
+        begin = int(note["from_t"])
+        known = any(one.zero_ns >= begin - ECHO_NS for one in self._incidents)
+        if known or self._rate(now) is not None:
             return
-        incident = self._new("suspected", int(note["from_t"]), now)
-        incident.source, incident.held_s = int(note["index"]), float(note["after"])
-        incident.speed_before_mps = float(note["before"])
+        t, v = self._evidence.speeds(source, begin - SECOND // 2, now)
+        begin = int(t[np.flatnonzero(v >= PLATEAU * v.max())[-1]])  # the last moment before it fell
+        incident = self._new("suspected", begin, now)
+        incident.source, incident.held_s = source, float(note["after"])
+        incident.speed_before_mps = float(v.max())
         incident.end_ns = now
         self._wait(incident, "suspect", now + round(self._settings.suspect_hold_s * 1e9))
 
