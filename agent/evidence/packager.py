@@ -72,6 +72,7 @@ class _Known:
     settled: bool = False
     boot: str = ""  # the incident's
     quality: str = "gnss"  # of time zero, in the manifest
+    complete: bool = False  # the manifest expects no more
     retry_ns: int = 0  # after trouble
     trouble: str = ""  # as it was logged last
 
@@ -139,13 +140,16 @@ class Packager:
         material = self._material(incident)
         known.since_ns = now_ns if known.since_ns is None else known.since_ns
         state = self._state(incident, known)
+        if state == "signed" and not known.complete and not material.waiting:
+            state = "stale"  # what was waited for was given up, and the manifest must say so
         if state == "stale" and (not material.waiting or now_ns - known.since_ns >= PATIENCE_NS):
             package(incident, self._store, self._key, material, self._boot, now_ns)
             state = self._state(incident, known)
         if state == "stale":
             return None
         told = self._tell(incident, now_ns)
-        known.settled, known.changed_ns, known.since_ns = True, folder.stat().st_mtime_ns, None
+        known.changed_ns, known.since_ns = folder.stat().st_mtime_ns, None
+        known.settled = known.complete or state == "foreign"
         return told
 
     def _better_time(self, known: _Known, folder: Path) -> bool:
@@ -168,7 +172,7 @@ class Packager:
         table, signer = read
         if signer.key != self._key.public_key:
             return "foreign"
-        known.quality = str(table["time_zero"]["quality"])
+        known.quality, known.complete = str(table["time_zero"]["quality"]), bool(table["complete"])
         listed = {row["name"]: row["size"] for row in table["files"]}
         if listed != {fact: (incident.folder / fact).stat().st_size for fact in _names(incident.folder)}:
             return "stale"
