@@ -71,7 +71,14 @@ class Sending:
     @property
     def caught_up(self) -> bool:
         """Say whether the receiver has answered on this connection and holds everything."""
-        return self._thread.status.phase == "sending" and self._store.positions() == self._store.heads()
+        if self._thread.status.phase != "sending" or self._store.positions() != self._store.heads():
+            return False
+        return self._packages_left() == 0
+
+    @property
+    def progress(self) -> int:
+        """Return a number that grows with what the receiver acknowledges and with every byte of a file that is sent."""
+        return sum(self._store.positions().values()) + self._thread.status.files.sent
 
     def finish(self, wait_s: float) -> dict[str, Any]:
         """Wait until the receiver holds everything or `wait_s` has passed; say how far it came."""

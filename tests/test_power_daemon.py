@@ -119,6 +119,10 @@ class Receiver:
         self.store.acknowledge(self.store.heads())
         return True
 
+    @property
+    def progress(self) -> int:
+        return sum(self.store.positions().values())
+
     def tell(self, output: object) -> None:
         pass
 

@@ -62,7 +62,7 @@ class Parking:
         pipeline.thin = self._quiet.keep
         self._settled = False  # asleep and everything safe
         self._settle_by_ns = self._beat_ns = self._urgent_ns = self._connected_ns = 0
-        self._tries = 0
+        self._tries = self._progress = 0
         self._command: subprocess.Popen[bytes] | None = None
         self._commanded_ns: int | None = None
 
@@ -133,7 +133,7 @@ class Parking:
             if self._pipeline.sending is None and self.power.state == "cut_off":
                 self._begin_sync(now_ns)
             sending = self._pipeline.sending
-            if now_ns >= self._settle_by_ns or sending is None or sending.caught_up:
+            if sending is None or sending.caught_up or self._out_of_time(now_ns, sending):
                 self._settled = True
                 self._keeper.append_block(self._quiet.keep_all())
                 self._keeper.flush()
@@ -152,9 +152,8 @@ class Parking:
         """Connect when it is time or urgent; rest again when the receiver holds everything."""
         sending = self._pipeline.sending
         if sending is not None:
-            long_ns = now_ns - self._connected_ns
-            done = sending.caught_up and long_ns >= LISTEN_S * NS_PER_S
-            if done or long_ns >= self._rules.flush_s * NS_PER_S:
+            done = sending.caught_up and now_ns - self._connected_ns >= LISTEN_S * NS_PER_S
+            if done or (self._out_of_time(now_ns, sending) and not sending.caught_up):
                 self._end_sync(now_ns, done=done)
         elif now_ns >= self._beat_ns or (now_ns >= self._urgent_ns and self._urgent()):
             self._begin_sync(now_ns)
@@ -163,8 +162,16 @@ class Parking:
         heads, positions = self._store.heads(), self._store.positions()
         return any(heads.get(lane, 0) > positions.get(lane, 0) for lane in URGENT)
 
+    def _out_of_time(self, now_ns: int, sending: Sending) -> bool:
+        """Say whether the receiver has had its time: counted from its last progress, unless the battery cannot wait."""
+        if sending.progress != self._progress and self.power.state != "cut_off":
+            self._progress = sending.progress
+            self._settle_by_ns = max(self._settle_by_ns, now_ns + round(self._rules.flush_s * NS_PER_S))
+        return now_ns >= self._settle_by_ns
+
     def _begin_sync(self, now_ns: int) -> None:
         self._connected_ns = now_ns
+        self._settle_by_ns = now_ns + round(self._rules.flush_s * NS_PER_S)
         self._pipeline.sending = self._connect()
 
     def _end_sync(self, now_ns: int, *, done: bool) -> None:

@@ -19,12 +19,13 @@ AROUND_NS: Final = 2 * NS_PER_S  # kept before and after a knock
 
 
 class Quiet:
-    """Pass on everything until `begin`; from then on what matters, at most once in `hold_s`."""
+    """Pass on everything until `begin`; from then on what matters, at most once in `hold_s`, in order of time."""
 
     def __init__(self, hold_s: float) -> None:
         self._hold_ns = round(hold_s * NS_PER_S)
         self._held: list[Block] = []
-        self._before: list[Block] = []  # inertial, of the last AROUND_NS
+        self._before: list[Block] = []  # inertial, of the last AROUND_NS: kept if a knock follows
+        self._lies: Block = empty_block()  # one inertial sample of each channel: how the box lies
         self._due_ns: int | None = None  # in the samples' time
         self._knocked_ns: int | None = None
         self.active = False
@@ -36,12 +37,13 @@ class Quiet:
     def end(self) -> Block:
         """Return what is held; the car is used again, or the box ends."""
         self.active = False
-        self._before, self._knocked_ns = [], None
-        return self._release()
+        self._knocked_ns = None
+        return self.keep_all()
 
     def keep_all(self) -> Block:
         """Return what is held, and go on holding what comes."""
-        return self._release()
+        self._before = []
+        return self._release(None)
 
     def keep(self, block: Block) -> Block:
         """Take samples in order of time; return those that the store should take now."""
@@ -50,23 +52,22 @@ class Quiet:
         start_ns, end_ns = int(block["t"][0]), int(block["t"][-1])
         if self._due_ns is None:
             self._due_ns = end_ns + self._hold_ns
-        inertial = np.isin(block["channel"], INERTIAL)
         if self._knocks(block):
             self._knocked_ns = end_ns
         if self._knocked_ns is not None and start_ns - self._knocked_ns <= AROUND_NS:
             self._held += [*self._before, block]
-            self._before = []
-            return self._release()
+            return self.keep_all()
+        inertial = np.isin(block["channel"], INERTIAL)
         if inertial.any():
-            self._before = [b for b in self._before if end_ns - int(b["t"][-1]) <= AROUND_NS] + [block[inertial]]
+            self._before.append(block[inertial])
+            while self._before and end_ns - int(self._before[0]["t"][-1]) > AROUND_NS:
+                gone = self._before.pop(0)
+                self._lies = gone[gone["t"] == gone["t"][-1]]
         if not inertial.all():
             self._held.append(block[~inertial])
         if end_ns < self._due_ns:
             return empty_block()
-        if self._before:
-            last = self._before[-1]
-            self._held.append(last[last["t"] == last["t"][-1]])  # how the box lies, once in a while
-        return self._release()
+        return self._release(int(self._before[0]["t"][0]) if self._before else None)
 
     def _knocks(self, block: Block) -> bool:
         for axis in AXES:
@@ -75,6 +76,9 @@ class Quiet:
                 return True
         return False
 
-    def _release(self) -> Block:
-        held, self._held, self._due_ns = self._held, [], None
-        return join_blocks(held)
+    def _release(self, until_ns: int | None) -> Block:
+        """Return what is held before `until_ns`; None: all of it."""
+        joined = join_blocks([self._lies, *self._held])
+        cut = len(joined) if until_ns is None else int(np.searchsorted(joined["t"], until_ns))
+        self._held, self._lies, self._due_ns = [joined[cut:]], empty_block(), None
+        return joined[:cut]

@@ -37,7 +37,7 @@ class PowerRules:
     parked_h: float = 30.0  # parked for longer than this: off, whatever the battery says
     # asleep
     tick_s: float = 1.0  # between two rounds of work
-    flush_s: float = 120.0  # the receiver has so long to take what is left, before sync rests
+    flush_s: float = 120.0  # the receiver has so long from its last progress to take what is left, before sync rests
     heartbeat_s: float = 900.0  # sync then connects so often; 0 stays connected
     store_s: float = 60.0  # quiet samples are kept once in so long; one with an impact at once
     turn_off: tuple[str, ...] = ()  # kinds of devices that are closed meanwhile, e.g. "gps"; without "imu" no impacts
