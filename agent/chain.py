@@ -35,7 +35,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 def canonical(value: object) -> bytes:
-    """Encode as compact JSON with sorted keys (RFC 8785 for the strings, integers and short floats used here)."""
+    """Encode as compact JSON with sorted keys: the bytes that are stored, sent and signed, which nobody encodes again.
+
+    RFC 8785 for text, integers and what a header holds; floats differ (1.0), for which see agent.evidence.canonical.
+    """
     return msgspec.json.encode(value, order="sorted")
 
 
