@@ -49,7 +49,7 @@ def crash_at(t0_ns: int, *, complete: bool = False, boot: str = BOOT, **given: A
         "confirmed_by": [],
         "sensors": ["imu"],
         "rate_hz": 200.0,
-        "mount_confidence": 0.0,
+        "mount_confidence": 0.9,
         "rule": "stub/1",
     }
     return Crash(**(values | given))

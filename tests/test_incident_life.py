@@ -13,6 +13,7 @@ import pytest
 
 from agent.blocks import Block
 from agent.boottime import BootTime
+from agent.errors import StoreError
 from agent.incident import writer as writer_module
 from agent.incident.folder import PACKAGES, SIGNATURE, acknowledge, incidents, look, read_record, write_files
 from agent.incident.recorder import Draft, Recorder
@@ -21,6 +22,7 @@ from agent.incident.retention import prune
 from agent.incident.same import SAME_NS, Same
 from agent.incident.settings import IncidentSettings
 from agent.incident.writer import IncidentWriter
+from agent.patience import PatientStore
 from agent.pipeline import Pipeline
 from agent.records import Crash, Health, Package, Trip
 from agent.recovery import finish_boot, resumed
@@ -195,6 +197,7 @@ def test_after_a_restart_a_storm_is_judged_as_before(tmp_path: Path) -> None:
         store.begin_boot(BOOT)
         told = [crash_at(i * 60 * S, complete=True) for i in range(1, 31)]
         store.append([(c.known_ns, c) for c in told])
+        store.append_block(collision((), until_s=1810.0, imu_hz=1))
     restarted = Life(tmp_path, LATER)
     made = {i.id for i in incidents(tmp_path / PACKAGES)}
     assert made == {c.id for c in told[: SETTINGS.incident.per_hour]}
@@ -203,6 +206,33 @@ def test_after_a_restart_a_storm_is_judged_as_before(tmp_path: Path) -> None:
     assert again.incidents.recorder.counts == {"packages": 10, "only_record": 20}
     assert len(again.crashes) == 30
     again.kill()
+
+
+def test_of_a_crash_whose_samples_are_gone_only_the_record_stays(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        store.begin_boot(BOOT)
+        store.append([(70 * S, crash_at(70 * S, complete=True))])
+    restarted = Life(tmp_path, LATER)
+    assert incidents(tmp_path / PACKAGES) == []
+    restarted.kill()
+
+
+def test_samples_that_a_disk_refuses_at_a_crash_are_told_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path) as store:
+        store.begin_boot(BOOT)
+        keeper = PatientStore(store, lambda: 0)
+        keeper.append_block(DRIVE)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "flush", lambda: (_ for _ in ()).throw(StoreError("disk full")))
+            keeper.flush()
+        assert keeper.waiting == 1  # the sentence about it
+        keeper.flush()
+        assert store.span(BOOT) is not None
+        keeper.last()
+        (told,) = store.records(Health)
+        assert (told.record.source, told.record.state) == ("store", "lost")
 
 
 def test_two_near_crashes_found_again_are_two_and_not_more() -> None:

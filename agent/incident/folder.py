@@ -73,7 +73,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     gaps_s: list[tuple[float, float]]  # when nothing at all was heard for 2 s or more: the agent did not run
     flags_s: dict[str, float | None] = {}  # when the car itself told of the crash (agent.incident.fields.FLAGS)
     video: Video
-    mount: Mount | None  # how the box sat at time zero: turns imu.csv into the vehicle's axes
+    mount: Mount | None  # how the box sat at time zero: turns imu.csv into the vehicle's axes; None if unknown
     crash: Crash
     tables: list[Part]
 

@@ -162,7 +162,8 @@ class Recorder:
                 from_ns=t0_ns - round(self._settings.video_before_s * NS_PER_S),
                 to_ns=t0_ns + round(self._settings.video_after_s * NS_PER_S),
             ),
-            mount=next((m for m in reversed(self._mounts) if m.t_ns <= t0_ns), None),
+            # the detector knows whether the box still sat as learned
+            mount=next((m for m in reversed(self._mounts) if m.t_ns <= t0_ns and crash.mount_confidence > 0), None),
             crash=crash,
             tables=[table.part for table in found.tables],
         )

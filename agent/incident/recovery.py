@@ -60,7 +60,7 @@ def take_up(
             over = crash.id in packed or (there is not None and there.record_final)
             growing = not over and of == boot and reached_ns <= crash.t_ns + AFTER_NS
             if judge.resume(crash, growing=growing) and not over and not growing:
-                drafts.append(_made_anew(store, packages / crash.id, of, crash, settings))
+                drafts += _made_anew(store, packages / crash.id, of, crash, settings)
                 working()
     return drafts + recorder.drafts()
 
@@ -71,17 +71,19 @@ def _newer(crashes: dict[str, Crash], crash: Crash) -> None:
         crashes[crash.id] = crash
 
 
-def _made_anew(store: Store, folder: Path, boot: str, crash: Crash, settings: AgentConfig) -> Draft:
-    """Return the final record of a crash by what is stored."""
+def _made_anew(store: Store, folder: Path, boot: str, crash: Crash, settings: AgentConfig) -> list[Draft]:
+    """Return the final record of a crash by what is stored; nothing where neither samples nor a folder are left."""
     mounts = [s.record for s in store.records(Mount, boot) if s.record.t_ns <= crash.t_ns]
     block = store.read_block(crash.t_ns - BACK_NS, crash.t_ns + AFTER_NS + _LOOK_AHEAD_NS, boot)
+    if not len(block) and not folder.exists():
+        return []
     recorder = Recorder(settings.incident, boot)
     for mount in mounts:
         recorder.mount_known(mount)
     recorder.resume(crash, growing=True)
     rows = Fusion(settings.fusion, mounts[-1] if mounts else None).step(block)
     (draft,) = recorder.step(block, [rows], []) or recorder.finish()
-    return _with_fuller(draft, folder)
+    return [_with_fuller(draft, folder)]
 
 
 def _with_fuller(draft: Draft, folder: Path) -> Draft:
