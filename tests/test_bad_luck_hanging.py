@@ -141,13 +141,22 @@ def test_a_thread_that_was_given_up_and_comes_back_closes_and_is_never_heard_aga
     assert told[0].t_ns - began_ns <= 2 * S  # recovery: at once, for the port is free
 
 
-def test_what_is_just_being_put_when_the_thread_is_given_up_is_not_taken() -> None:
-    intake, given_up = Intake(1000, S), threading.Event()
-    block = make_block([(5, SPEED, 1.0)])
-    intake.put("a", block, 0, unless=given_up)
-    given_up.set()
-    intake.put("a", block, 0, unless=given_up)
-    assert len(intake.take(0, everything=True)[0]) == 1
+class _Late(Intake):
+    """A queue that is reached a moment too late: the feed is given up between its own look and `put`."""
+
+    feed: Feed | None = None
+
+    def put(self, name: str, block: Block, now_ns: int, **how: Any) -> None:
+        if self.feed is not None:
+            self.feed.replace(now_ns, "read")
+        super().put(name, block, now_ns, **how)
+
+
+def test_what_is_just_being_put_when_the_thread_is_given_up_is_not_taken(time: Time) -> None:
+    intake = _Late(1000, S)
+    feed = intake.feed = Feed(lambda: Device(Port()), intake, SETTINGS)
+    feed.run()
+    assert len(intake.take(time.now_ns, everything=True)[0]) == 0
 
 
 def test_a_device_that_a_hanging_thread_keeps_is_told_apart_from_one_that_is_merely_away(time: Time) -> None:

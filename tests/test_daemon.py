@@ -205,21 +205,6 @@ def test_a_driver_that_hangs_in_read_is_noticed_reopened_and_at_last_ends_the_pr
     assert "DeviceHangsError: car hung 4 times" in one.said
 
 
-def test_after_crashes_it_runs_without_devices_then_holds_and_says_why(tmp_path: Path, running: Any) -> None:
-    for _ in range(3):
-        assert running(tmp_path, fault="bug").end() == 1
-    one = running(tmp_path, fault="bug")
-    assert "ZeroDivisionError: a bug in a driver" in one.until("without its devices")
-    one.kill()
-    for _ in range(2):  # killed in minimal mode: that counts too
-        one = running(tmp_path, fault="bug")
-        one.until("without its devices")
-        one.kill()
-    one = running(tmp_path, fault="bug")
-    one.until("holds after too many crashes")
-    assert one.stop() == 0
-
-
 def test_the_replay_driver_gives_what_replay_gives_at_any_pace(tmp_path: Path, drive: Path) -> None:
     expected = replay([drive / "drive.log"], profile="simcar")
     for pace in ("0", "150"):
