@@ -23,6 +23,7 @@ def crash_table(crashes: list[tuple[str, dict[str, Any]]]) -> "Table":
     from rich.table import Table
 
     table = Table("At", "What", "Velocity change", "Force from", "Speed before", "Also seen by", "Seen by")
+    table.columns[0].no_wrap = True
     table.title, table.title_justify = "Crashes", "left"
     for when, crash in crashes:
         change, clock, before = crash["delta_v_mps"], crash["direction_clock"], crash["speed_before_mps"]
