@@ -13,20 +13,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.blocks import BLOCK, Block, empty_block, make_block
+from agent.boottime import BootTime
 from agent.channels import number
+from agent.config import config_dir
 from agent.daemon import Daemon, Place
 from agent.guard.ending import last_moments, tell_cut
+from agent.guard.guard import Guard
 from agent.guard.memory import SOURCE, Memory
 from agent.guard.senses import Second, Senses
 from agent.guard.settings import BoxSettings, GuardSettings, SupplySettings, TowSettings, VehicleSettings
 from agent.guard.tow import OUTLIVES
 from agent.ladder import Ladder, LadderSettings
+from agent.pipeline import Pipeline
 from agent.records import DRIVING_KINDS, Event, EventKind, Health, Trip
 from agent.settings import AgentConfig
+from agent.spine import Spine
 from agent.state import State, empty_state
 from agent.store import Store, StoreSettings
 from agent.timekeeping import Timekeeper
+from drivers.decode.decode import Decode
+from drivers.decode.profile import load_profile
+from drivers.replay import Replay
 from receiver.texts import LANGUAGES, text
+from sim.drive import simulate
+from sim.record import write_drive
 from tests.guarding import Told, codes, fact
 from tests.pages import client, clock_at, open_desk
 from tests.virtual import START_NS, WALL_NS, VirtualTime, _Quiet
@@ -381,3 +391,44 @@ def test_everything_that_can_befall_box_and_car_reaches_the_page_in_words(tmp_pa
         assert 'class="ignored"' in page
         assert 'class="counts"' not in page
     assert "kind." not in page
+
+
+# drives
+
+
+def guarded(recording: Path, profile: str = "") -> tuple[list[Event], BootTime]:
+    """Return what the guard tells of a recording that is walked as if it were live."""
+    config, time = AgentConfig(), BootTime(recorded=True)
+    named = load_profile(profile, config_dir()) if profile else None
+    source = Replay([recording], Decode(named, config_dir()), None)
+    pipeline = Pipeline(Spine(config.fusion, config.detection, config.trips, boot_time=time))
+    pipeline.guard = Guard(config.guard, config.vehicle, Memory(), time=lambda: time.quality)
+    found: list[Event] = []
+    source.open()
+    while (block := source.read(1.0)) is not None:
+        found += [r for _, r in pipeline.step(block).records if isinstance(r, Event) and r.kind not in DRIVING_KINDS]
+    source.close()
+    return found, time
+
+
+@pytest.mark.parametrize("name", ["commute", "sensor-trouble"])
+def test_an_ordinary_drive_tells_nothing_of_box_and_car(name: str, tmp_path: Path) -> None:
+    write_drive(simulate(name, 5, 22), tmp_path / "drive.log")
+    found, time = guarded(tmp_path / "drive.log", "simcar")
+    assert found == []
+    assert time.quality == "gnss"
+
+
+def test_a_box_without_satellites_and_network_tells_that_it_has_no_time(tmp_path: Path) -> None:
+    write_drive(simulate("obd-only", 5, 25), tmp_path / "drive.log")
+    (event,) = guarded(tmp_path / "drive.log")[0]
+    assert (event.kind, event.peak) == ("clock_unknown", 1200.0)
+    assert event.trip_t_ns is not None
+
+
+@pytest.mark.data
+def test_forty_real_minutes_tell_nothing_of_box_and_car() -> None:
+    log = Path(__file__).parents[1].parent / "shared" / "data" / "can" / "trip164" / "trip164.candump.log.xz"
+    if not log.exists():
+        pytest.skip("../shared/data is absent")
+    assert guarded(log, "canmod")[0] == []

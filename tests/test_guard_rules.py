@@ -169,6 +169,7 @@ def test_roofs_tunnels_and_garages_are_no_jamming() -> None:
     told.drive(600, satellites=0, fix=False)
     told.hear(weak())
     told.park(8 * 3600, every=10)  # a garage
+    told.drive(110)  # and 2.2 km down its exit and along a gallery, but not for two minutes
     told.hear(fact("gps:127.0.0.1:2947:fix", state="degraded"), fact("elm327:x:signal", state="degraded"))
     assert told.events == []
 

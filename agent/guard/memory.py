@@ -20,8 +20,8 @@ class Memory:
 
     def __init__(self, facts: dict[str, str] | None = None) -> None:
         self.facts = dict(facts or {})
-        self._changed = bool(self.facts)
-        self._due_ns = 0
+        self._changed = False
+        self._due_ns = 0  # what is known is told at the start
 
     @classmethod
     def of(cls, store: Store) -> "Memory":
