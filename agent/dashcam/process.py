@@ -19,9 +19,9 @@ from agent.dashcam.health import Judge
 from agent.dashcam.keeping import Work
 from agent.dashcam.quota import Quota
 from agent.dashcam.salvage import salvage
-from agent.dashcam.segments import names
+from agent.dashcam.segments import cameras, names
 from agent.dashcam.settings import DashcamConfig, load_dashcam
-from agent.dashcam.state import REFRESH_NS, CameraState, Problem, Trouble, read_state, write_state
+from agent.dashcam.state import FILE, REFRESH_NS, CameraState, Problem, Trouble, read_state, write_state
 from agent.errors import ConfigError, DriverError
 from agent.watchdog import Watchdog
 
@@ -32,6 +32,7 @@ STOP_S: Final = 5.0  # for the cameras to end; one that hangs is left behind
 HOLD_NS: Final = 600 * NS_PER_S
 MOST_HANGS: Final = 3  # within HOLD_NS
 LONG_KEYS: Final = 1.25  # key pictures so many times segment_s apart are told
+UNBOUNDED: Final = 1 << 62
 NO_CAMERA: Final = "no camera is configured: add a table [cameras.NAME] to dashcam.toml"
 
 
@@ -72,7 +73,10 @@ class Dashcam:
         self._watchdog = watchdog or Watchdog()
         self._make = make
         self._stopping = threading.Event()
-        self._quota = Quota(folder, {n: c.max_bytes for n, c in config.cameras.items()}, config.min_free_bytes)
+        most = {name: camera.max_bytes for name, camera in config.cameras.items()}
+        # a camera that is configured no more keeps its video until the disk needs the room
+        most = dict.fromkeys(cameras(folder), UNBOUNDED) | most
+        self._quota = Quota(folder, most, config.min_free_bytes)
         self._watched: list[Watched] = []
         self._second_ns = 0
 
@@ -113,6 +117,8 @@ class Dashcam:
             at_work = CameraAtWork(name, camera, self._config, work, make=self._make, hold_ns=hold_ns)
             judge = Judge(self._config.health, camera.fps, now_ns, before.sharpness if before else 0.0)
             self._watched.append(Watched(at_work, judge, hangs))
+        for name in set(cameras(self._folder)) - self._config.cameras.keys():
+            (self._folder / name / FILE).unlink(missing_ok=True)  # nobody will refresh it
         self._quota.begin()
         self._quota.make_room()
         for watched in self._watched:
