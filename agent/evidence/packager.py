@@ -25,7 +25,8 @@ from agent.incident.folder import PART, Incident, look, sync_folder, write_files
 from agent.records import Clock, Package, PackageFile
 from agent.store import Store
 
-PATIENCE_NS: Final = 60 * NS_PER_S  # a clip is cut within seconds of its last frame; then the package goes without
+# Who makes a clip gives up by itself, after a few attempts of a minute; this is for one that never says so.
+PATIENCE_NS: Final = 600 * NS_PER_S
 RETRY_NS: Final = 5 * NS_PER_S  # after a disk that refused, as agent.patience
 
 log = logging.getLogger("agent.evidence")
