@@ -12,8 +12,13 @@ import pytest
 from agent.channels import BY_NUMBER
 from agent.cli.crashes import package_in_words, package_of
 from agent.incident.folder import PACKAGES, SIGNATURE, acknowledge, incidents, look, write_files
+from agent.incident.recorder import Recorder
+from agent.incident.settings import IncidentSettings
+from agent.records import Mount
+from agent.settings import AgentConfig
+from agent.spine import Spine
 from agent.store import Store
-from tests.crashing import collision
+from tests.crashing import BOOT, collision, crash_at, pieces
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,6 +58,23 @@ def test_replay_lists_the_crash_and_makes_its_package(replayed: tuple[Path, dict
     assert "imu.csv" in found.files
 
 
+def test_the_spine_and_the_recorder_make_the_same_files_of_blocks_of_any_size() -> None:
+    drive, s = collision((70.0, 73.0), imu_hz=100), AgentConfig()
+    made = []
+    for step in (len(drive), 9973, 61):
+        spine, recorder = Spine(s.fusion, s.detection, s.trips, boot=BOOT), Recorder(s.incident, BOOT)
+        drafts = []
+        for block in pieces(drive, range(0, len(drive), step)):
+            output = spine.step(block)
+            for _, record in output.records:
+                if isinstance(record, Mount):
+                    recorder.mount_known(record)
+            drafts += recorder.step(block, output.rows, output.crashes)
+        made.append([d.files for d in drafts if d.record.final])
+    assert len(made[0]) == 2
+    assert made[0] == made[1] == made[2]
+
+
 def test_replay_says_it_in_words(replayed: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     store, _ = replayed
     shown = roadwitness("replay", str(store.parent / "drive.csv"))
@@ -80,10 +102,6 @@ def test_without_a_crash_it_says_so(tmp_path: Path) -> None:
 
 
 def test_a_package_is_told_as_far_as_it_has_come(tmp_path: Path) -> None:
-    from agent.incident.recorder import Recorder
-    from agent.incident.settings import IncidentSettings
-    from tests.crashing import crash_at
-
     drive = collision(until_s=72.0, imu_hz=100)
     recorder = Recorder(IncidentSettings(), "b" * 32)
     (growing,) = recorder.step(drive, [], [crash_at(70_000_000_000)])
