@@ -58,6 +58,7 @@ class Told:
         """Let seconds pass; a value that is a function takes the seconds since the start of this stretch."""
         for i in range(0, seconds, every):
             given = {name: value(i) if callable(value) else value for name, value in what.items()}
+            given = {"supply_v": given.get("volts"), **given}
             self.events += self.guard._second(Second(t_ns=self.t_ns, **given), self.trip_ns)
             record = self.memory.record(self.t_ns)
             if record is not None:

@@ -346,6 +346,22 @@ def test_seconds_do_not_depend_on_how_samples_are_cut_into_blocks(seed: int, cut
     assert [second.t_ns % S for second in whole] == [0] * len(whole)
 
 
+def test_a_board_that_measures_its_own_five_volts_hides_no_battery() -> None:
+    names = ("Power.Voltage", "Obd.ControlModuleVoltage")
+    rows = empty_state(30)
+    rows["t"] = np.arange(30) * (S // 10)
+
+    def seen(*volts: float) -> tuple[float | None, float | None]:
+        block = make_block([(1, number(name), v) for name, v in zip(names, volts, strict=False)])
+        first = Senses().step(block, [rows])[0]
+        return first.volts, first.supply_v
+
+    assert seen(5.1, 12.4) == (12.4, 5.1)
+    assert seen(12.5, 12.3) == (12.5, 12.5)
+    assert seen(5.1) == (5.1, 5.1)
+    assert seen() == (None, None)
+
+
 def test_what_is_slow_is_carried_and_what_is_old_is_forgotten() -> None:
     senses = Senses()
     rows = empty_state(600)

@@ -94,6 +94,7 @@ def test_at_a_light_it_is_less_severe_and_parked_or_cranking_it_is_nothing() -> 
     assert [e.severity for e in Told().drive(300, speed_mps=0.0).drive(20, speed_mps=0.0, volts=0.0).events] == [
         "moderate"
     ]
+    assert Told().drive(300).drive(60, supply_v=0.2).kinds() == ["power_lost"]  # the car has its battery still
     assert Told().drive(300).park(600).park(60, volts=0.2).events == []
     assert Told().drive(300).drive(3, volts=4.0).drive(300).events == []  # a plug that bounces
 

@@ -14,12 +14,13 @@ from agent.state import State, empty_state
 
 VOLTS: Final = tuple(
     number(n) for n in ("Power.Voltage", "Obd.ControlModuleVoltage", "Vehicle.LowVoltageBattery.CurrentVoltage")
-)  # the first that speaks counts: it is measured where the box is
+)  # the first counts that can be a car battery's
 BOARD: Final = number("Power.BoardTemperature")
 THROTTLED: Final = number("Power.Throttled")
 SATELLITES: Final = number("Gnss.Satellites")
 FIX: Final = number("Gnss.FixType")
 ACCELERATION: Final = tuple(number(f"Imu.Acceleration.{axis}") for axis in "XYZ")
+CAR_BATTERY_V: Final = 7.0  # less is a supply of the board, or none
 CARRIED_NS: Final = 30 * NS_PER_S  # a slow value stays true for so long: adapters measure every 10 s at rest
 TURNING_RPM: Final = 300.0  # no engine idles slower
 G_MPS2: Final = (9.3, 10.3)  # a mean outside this is no gravity alone
@@ -44,7 +45,8 @@ class Second:
     t_ns: int
     speed_mps: float | None = None
     in_use: bool | None = None
-    volts: float | None = None
+    volts: float | None = None  # of the car's battery, by whoever measures it
+    supply_v: float | None = None  # of the box's own supply
     board_c: float | None = None
     throttled: bool | None = None
     satellites: int | None = None
@@ -95,11 +97,13 @@ class Senses:
                 self._slow[channel] = (int(by[channel]["t"][-1]), float(np.median(by[channel]["value"])))
         fixes = by[FIX]["value"] if FIX in by else ()
         throttled = self._carried(t_ns, THROTTLED)
+        volts = [v for v in (self._carried(t_ns, channel) for channel in VOLTS) if v is not None]
         return Second(
             t_ns=t_ns,
             speed_mps=_known(row["speed"]),
             in_use=_in_use(float(row["rpm"]), int(row["ignition"])),
-            volts=next((v for v in (self._carried(t_ns, channel) for channel in VOLTS) if v is not None), None),
+            volts=next((v for v in volts if v >= CAR_BATTERY_V), next(iter(volts), None)),
+            supply_v=self._carried(t_ns, VOLTS[0]),
             board_c=self._carried(t_ns, BOARD),
             throttled=None if throttled is None else throttled > 0,
             satellites=int(by[SATELLITES]["value"][-1]) if SATELLITES in by else None,

@@ -4,12 +4,11 @@ from typing import Final
 
 from agent.clock import NS_PER_S
 from agent.guard.memory import Memory
-from agent.guard.senses import Second
+from agent.guard.senses import CAR_BATTERY_V, Second
 from agent.guard.settings import SupplySettings
 from agent.guard.standing import Standing, event, level_of
 from agent.records import SEVERITIES, Event
 
-CAR_BATTERY_V: Final = 7.0  # less is a supply of the board, or none
 TRUCK_V: Final = 18.0  # a 12 V system never holds so much, not even with a truck's battery at its terminals …
 TRUCK_S: Final = 60.0  # … for so long
 RECENT_NS: Final = 60 * NS_PER_S  # "was there", "was driven": within this
@@ -18,7 +17,7 @@ BACK_S: Final = 30.0  # supply is back for so long: the next time is another one
 
 
 class Supply:
-    """Both rules look at one voltage; `charging` is what the tow rule wants to know of it."""
+    """Look at the voltage of battery and supply; `charging` is what the tow rule wants to know of it."""
 
     def __init__(self, settings: SupplySettings, memory: Memory) -> None:
         self._settings = settings
@@ -37,11 +36,14 @@ class Supply:
 
     def step(self, now: Second) -> list[Event]:
         """Take one second."""
-        if now.volts is None:
-            return []
-        if self._truck.step(now.t_ns, 3 if now.volts >= TRUCK_V else 0, now.volts < TRUCK_V):
-            self._factor = 2.0
-        return [*self._battery(now, now.volts / self._factor), *self._vanished(now, now.volts / self._factor)]
+        found: list[Event] = []
+        if now.volts is not None:
+            if self._truck.step(now.t_ns, 3 if now.volts >= TRUCK_V else 0, now.volts < TRUCK_V):
+                self._factor = 2.0
+            found += self._battery(now, now.volts / self._factor)
+        if now.supply_v is not None:
+            found += self._vanished(now, now.supply_v / self._factor)
+        return found
 
     def _battery(self, now: Second, volts: float) -> list[Event]:
         s = self._settings
