@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, or_, select, update
 
 from agent import ranges
 from agent.clock import NS_PER_S
@@ -46,6 +46,37 @@ STORE_FULL: Final = "this receiver's store is full"
 NOT_WHOLE: Final = "contents are not what the package names"
 LEFTOVER_NS: Final = 86_400 * NS_PER_S
 MOST_TOLD: Final = 32  # files in one answer: a device opens 8 at once
+
+# Statements that every group of chunks needs, built once: building them costs more than running them.
+_T, _F, _S = db.transfer, db.package_file, db.package_state
+_TOLD: Final = (
+    select(_T.c.file, _T.c.size, _T.c.state, _T.c.ranges, _T.c.revision)
+    .where(_T.c.device == bindparam("device"))
+    .where(or_(_T.c.state == "open", _T.c.file.in_(bindparam("files", expanding=True))))
+    .order_by(_T.c.updated_utc_ns.desc())
+    .limit(bindparam("most"))
+)
+_LACKING: Final = select(_F.c.file).where(
+    _F.c.device == bindparam("device"), _F.c.file.in_(bindparam("files", expanding=True)), _F.c.held.is_(False)
+)
+_WHOLE: Final = (
+    select(_S.c.incident, _S.c.digest)
+    .join(_F, (_F.c.device == _S.c.device) & (_F.c.incident == _S.c.incident))
+    .where(_S.c.device == bindparam("device"), _S.c.whole.is_(True))
+    .where(_F.c.file.in_(bindparam("files", expanding=True)))
+    .distinct()
+    .limit(bindparam("most"))
+)
+_SESSION: Final = select(db.device.c.session).where(db.device.c.id == bindparam("device"))
+_STATE: Final = select(db.device.c.state).where(db.device.c.id == bindparam("device"))
+_LOCKED: Final = select(_T).where(_T.c.device == bindparam("device"), _T.c.file == bindparam("name")).with_for_update()
+_HELD: Final = (
+    update(_T)
+    .where(_T.c.device == bindparam("of_device"), _T.c.file == bindparam("of_file"))
+    .values(
+        {name: bindparam(name) for name in ("state", "partial", "ranges", "received", "revision", "updated_utc_ns")}
+    )
+)
 
 Count = Callable[[Connection, str, str, int], None]
 _ranges: Final = msgspec.json.Decoder(list[tuple[int, int]])
@@ -101,6 +132,8 @@ class Transfers:
         for device, where in ends:
             with self._guarded(said[device]):
                 self._end(device, where.file, said[device], now_ns)
+        if not said:
+            return []
         with db.reading(self._engine) as connection:
             return [self._answer(connection, device, s) for device, s in said.items()]
 
@@ -140,7 +173,7 @@ class Transfers:
 
     def _state(self, device: str) -> str:
         with db.reading(self._engine) as connection:
-            state = connection.execute(select(db.device.c.state).where(db.device.c.id == device)).scalar()
+            state = connection.execute(_STATE, {"device": device}).scalar()
         if state is None:
             return "device is not enrolled"
         return "accepted" if state == "accepted" else "device is blocked"
@@ -211,7 +244,7 @@ class Transfers:
                 "revision": row.revision + 1,
                 "updated_utc_ns": now_ns,
             }
-            connection.execute(update(db.transfer).where(*_transfer(device, file)).values(**values))
+            connection.execute(_HELD, {**values, "of_device": device, "of_file": file})
 
     def _fits(self, connection: Connection, device: str, row: Any, chunk: _Wanted, now_ns: int) -> bool:
         """Say whether a message agrees with what the package names; count it where it does not."""
@@ -308,42 +341,31 @@ class Transfers:
 
     def _answer(self, connection: Connection, device: str, said: _Said) -> Files:
         """Tell of the files just touched and of all that are open."""
-        t, f, s = db.transfer, db.package_file, db.package_state
         names = list(said.touched)
-        found = {
-            row.file: row for row in connection.execute(select(t).where(t.c.device == device, t.c.file.in_(names)))
-        }
-        still = select(t).where(t.c.device == device, t.c.state == "open").order_by(t.c.updated_utc_ns.desc())
-        found |= {row.file: row for row in connection.execute(still.limit(MOST_TOLD))}
-        lacking = set(
-            connection.execute(
-                select(f.c.file).where(f.c.device == device, f.c.file.in_(list(found)), f.c.held.is_(False))
-            ).scalars()
-        )
+        rows = connection.execute(_TOLD, {"device": device, "files": names, "most": MOST_TOLD + len(names)}).all()
         opened, done = {}, []
-        for file, row in found.items():
-            if file in said.refused:
+        for row in rows:
+            if row.file in said.refused:
                 continue
-            if row.state == "done" and file not in lacking:
-                done.append(file)
+            if row.state == "done":
+                done.append(row.file)
             else:
-                held = [(0, row.size)] if row.state == "done" else _ranges.decode(row.ranges)
-                opened[file] = OpenFile(row.revision, ranges.missing(held, row.size))
-        whole = connection.execute(
-            select(s.c.incident, s.c.digest)
-            .join(f, (f.c.device == s.c.device) & (f.c.incident == s.c.incident))
-            .where(s.c.device == device, s.c.whole.is_(True), f.c.file.in_(done))
-            .distinct()
-            .limit(MOST_TOLD)
-        )
-        session = connection.execute(select(db.device.c.session).where(db.device.c.id == device)).scalar_one()
+                opened[row.file] = OpenFile(row.revision, ranges.missing(_ranges.decode(row.ranges), row.size))
+        whole: dict[str, str] = {}
+        if done:
+            lacking = set(connection.execute(_LACKING, {"device": device, "files": done}).scalars())
+            opened |= {r.file: OpenFile(r.revision, []) for r in rows if r.file in lacking}
+            done = [file for file in done if file not in lacking]
+            packed = connection.execute(_WHOLE, {"device": device, "files": done, "most": MOST_TOLD})
+            whole = {row.incident: row.digest for row in packed}
+        session = connection.execute(_SESSION, {"device": device}).scalar_one()
         return Files(
             device=device,
             session=session,
             open=opened,
             done=done,
             refused=said.refused,
-            packages={row.incident: row.digest for row in whole},
+            packages=whole,
             trouble=said.trouble,
         )
 
@@ -374,4 +396,4 @@ def _transfer(device: str, file: str) -> tuple[Any, ...]:
 
 def _locked(connection: Connection, device: str, file: str) -> Any:
     """Return the row of a file, locked until the transaction ends; None where no package names it."""
-    return connection.execute(select(db.transfer).where(*_transfer(device, file)).with_for_update()).one_or_none()
+    return connection.execute(_LOCKED, {"device": device, "name": file}).one_or_none()

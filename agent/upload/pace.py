@@ -1,7 +1,7 @@
 """How much may be under way: the link's measured rate times its delay, and not more than was allowed.
 
 A chunk's rate sample is what was acknowledged between its sending and its acknowledgement (the estimator of BBR,
-draft-ietf-ccwg-bbr, 4.1); the window is twice the product of the highest rate and the shortest delay lately seen.
+draft-ietf-ccwg-bbr, 4.1); the window is a multiple of the highest rate times the shortest delay lately seen.
 """
 
 import math
@@ -11,7 +11,10 @@ from typing import Final
 from agent.clock import NS_PER_S
 from agent.upload.settings import LEAST_CHUNK, UploadSettings
 
-GAIN: Final = 2.0  # BBR's: twice the product keeps a link full while answers come in groups
+GAIN: Final = 2.0  # BBR's: twice the product keeps a link full …
+GROUPED: Final = 4.0  # … and four times, where that is less than chunk_s, while the receiver answers in groups
+EPOCH_NS: Final = 30 * NS_PER_S  # a shortest delay older than this is measured again …
+DRAINED: Final = 4  # … by so many chunks with little under way, since a full window shows its own queue as delay
 SAMPLES: Final = 32  # of which the best counts: some seconds' worth, so that a slower network is noticed
 FIRST_WINDOW: Final = 2  # before anything is known
 
@@ -23,14 +26,18 @@ class Pace:
         self._settings = settings
         self._acknowledged = 0  # bytes since the connection began
         self._rates: deque[float] = deque(maxlen=SAMPLES)
-        self._delays_ns: deque[int] = deque(maxlen=SAMPLES)
+        self._floors_ns = [0, 0]  # shortest delay of the last epoch and of this one; 0 while unknown
+        self._epoch_ns = 0
+        self._drain = 0
         self._credit = 0.0
         self._credit_ns = 0
 
     def begin(self, now_ns: int) -> None:
         """Forget what was measured."""
         self._rates.clear()
-        self._delays_ns.clear()
+        self._floors_ns = [0, 0]
+        self._epoch_ns = now_ns
+        self._drain = 0
         self._credit_ns = now_ns
 
     @property
@@ -42,7 +49,12 @@ class Pace:
         """Take the acknowledgement of `size` bytes sent at `sent_ns`, when `acknowledged_then` were acknowledged."""
         self._acknowledged += size
         took_ns = max(1, now_ns - sent_ns)
-        self._delays_ns.append(took_ns)
+        if now_ns - self._epoch_ns > EPOCH_NS:
+            self._floors_ns = [self._floors_ns[1], 0]
+            self._epoch_ns = now_ns
+            self._drain = DRAINED
+        self._drain = max(0, self._drain - 1)
+        self._floors_ns[1] = min(took_ns, self._floors_ns[1] or took_ns)
         self._rates.append((self._acknowledged - acknowledged_then) / (took_ns / NS_PER_S))
 
     @property
@@ -59,10 +71,11 @@ class Pace:
 
     def window(self) -> int:
         """Return how many chunks may be under way."""
-        if not self._rates:
+        if not self._rates or self._drain:
             return min(FIRST_WINDOW, self._settings.window)
-        product = self.rate * min(self._delays_ns) / NS_PER_S
-        return min(self._settings.window, max(FIRST_WINDOW, math.ceil(GAIN * product / self.chunk())))
+        floor_s = min(floor for floor in self._floors_ns if floor) / NS_PER_S
+        under_way_s = max(GAIN * floor_s, min(GROUPED * floor_s, self._settings.chunk_s))
+        return min(self._settings.window, max(FIRST_WINDOW, math.ceil(self.rate * under_way_s / self.chunk())))
 
     def wait_ns(self, size: int, now_ns: int) -> int:
         """Return for how long `size` more bytes must wait for `max_bytes_per_s`; 0 when they may go."""
