@@ -92,6 +92,14 @@ def test_after_the_engine_is_off_it_sleeps_within_the_stated_time(wires: dict[st
     assert car.changes[-1].why
 
 
+def test_an_adapter_that_was_lost_on_the_way_is_no_silent_bus() -> None:
+    """As in events/blackbox, where most drives have no rpm: a stop of ten minutes with the engine on is no parking."""
+    car = Life().goes_on(300, **DRIVING).goes_on(600, gnss=14.0, shake=0.45)
+    car.goes_on(600, gnss=0.1, shake=0.12).goes_on(60, gnss=14.0)
+    assert "parked" not in car.states
+    assert car.until("parked", 1000, gnss=0.1) >= 890
+
+
 def test_what_led_to_parking_is_said_in_words() -> None:
     car = Life().goes_on(100, volts=14.2, **DRIVING)
     car.until("parked", 1000, **OFF, ignition=0.0)

@@ -17,6 +17,7 @@ from agent.power.signs import BUS_SILENT_NS, FRESH_NS, HIGH_V, NEVER, VOLTS_FRES
 State = Literal["driving", "engine_on", "engine_off", "parked", "cut_off"]
 ASLEEP: Final[tuple[State, ...]] = ("parked", "cut_off")
 STILL_NS: Final = 10 * NS_PER_S  # not moving for so long is standing
+SPOKE_NS: Final = 60 * NS_PER_S  # an adapter that was lost comes back within so long (feed: retry_cap_s)
 JUST_NS: Final = 3 * NS_PER_S // 2  # no older than that is what an engine that runs now has said
 FELL_V: Final = 0.4  # the alternator let go of the supply (drivers/elm/recovery.py waits for the same rise)
 LOW_S: Final = 60.0  # the supply is low for so long: an ignition that was left on does not keep us awake
@@ -139,8 +140,9 @@ class PowerState:
         return self.signs.ignition if now_ns - self.signs.ignition_ns <= VOLTS_FRESH_NS else None
 
     def _bus_silent(self, now_ns: int) -> bool:
-        bus = self.signs.bus
-        return bus.last_ns != NEVER and now_ns - bus.last_ns > BUS_SILENT_NS
+        """Say whether the bus fell silent when driving ended; one that was lost on the way says nothing."""
+        last_ns = self.signs.bus.last_ns
+        return last_ns >= self.driven_ns - SPOKE_NS and now_ns - last_ns > BUS_SILENT_NS
 
     def _follow(self, now_ns: int, running: bool, moving: bool) -> Change | None:
         """Be what is seen now, while awake."""

@@ -17,7 +17,6 @@ from agent.pipeline import Pipeline
 from agent.power.machine import Change, PowerState
 from agent.power.quiet import Quiet
 from agent.power.settings import PowerRules
-from agent.power.signs import NEVER
 from agent.records import Health
 from agent.sending import Sending
 from agent.store import Store
@@ -143,7 +142,7 @@ class Parking:
 
     def _trip_ns(self) -> int:
         """How long after the last sign of driving a trip is over, as its own rules say."""
-        known = self.power.signs.rpm_ns != NEVER
+        known = self.power.signs.rpm_ns > self.power.driven_ns  # an engine speed of 0 was seen
         return round((self._trips.engine_off_s if known else self._trips.standing_s) * NS_PER_S)
 
     # sync
