@@ -78,7 +78,7 @@ def write_record(store_folder: Path, crash: Crash, *, boot: str = BOOT, complete
 def add_video(folder: Path) -> None:
     """Add what the clip cutter adds."""
     write_files(
-        folder, {"clip-front.mp4": bytes(range(256)) * 40, "track.vtt": b"WEBVTT\n", "poster-front.jpg": b"\xff"}
+        folder, {"clip-front.mp4": bytes(range(256)) * 40, "track-front.vtt": b"WEBVTT\n", "poster-front.jpg": b"\xff"}
     )
 
 

@@ -127,7 +127,7 @@ def test_a_package_waits_for_its_record_and_its_video_but_not_for_ever(tmp_path:
         (late,) = packager.tend(now_ns + 2 * PATIENCE_NS)
         assert late.complete
         assert {f.name for f in late.files} - {f.name for f in early.files} == {
-            "clip-front.mp4", "poster-front.jpg", "track.vtt", "manifest-1.json", "manifest-1.sig"
+            "clip-front.mp4", "poster-front.jpg", "track-front.vtt", "manifest-1.json", "manifest-1.sig"
         }  # fmt: skip
         assert verifier.verify(str(package), store.device).exit_code == 0
         assert packager.tend(now_ns + 3 * PATIENCE_NS) == []
@@ -318,7 +318,7 @@ def test_the_software_hash_is_that_of_the_files() -> None:
 
 def test_every_file_that_decision_0150_names_has_a_description() -> None:
     names = ["crash.json", "before.csv", "imu.csv", "track.csv", "clip-front.mp4", "poster-front.jpg", "track.gpx",
-             "track.json", "track.vtt", "request.json", "chain.jsonl", "manifest-2.json", "manifest-2.sig",
+             "track.json", "track-front.vtt", "request.json", "chain.jsonl", "manifest-2.json", "manifest-2.sig",
              "manifest-2.tsr"]  # fmt: skip
     assert all(what_is(name)[0] != "other" for name in names)
     assert len({kind.what for kind in KINDS}) == len(KINDS)

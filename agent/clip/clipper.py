@@ -1,0 +1,197 @@
+"""The clipper: keeps the video that incidents want, has it cut when it is there, and says what is missing.
+
+It works in the evidence thread. Cutting is a process of its own (`python -m agent.clip`), because a codec that hangs or
+crashes cannot be caught; what it made stands in the package, `video.json` last, and that file is the only state.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from agent.clip.making import REPORT
+from agent.clip.settings import ClipSettings
+from agent.clip.side import CHANNELS, gpx, lines, points, table
+from agent.clock import NS_PER_S
+from agent.dashcam.segments import cameras, keep, keeps, names, release
+from agent.errors import StoreError
+from agent.evidence.manifest import Material, Missing
+from agent.incident.folder import Incident, Request, Video, ask, incidents, write_files
+from agent.records import Event, incident_id
+from agent.store import Store
+
+log = logging.getLogger(__name__)
+
+VIDEO: Final = "video"  # the dashcam's folder, beside the store
+LATE_NS: Final = 12 * NS_PER_S  # after the range a camera has ended its segment, or never will
+CUT_S: Final = 120.0  # for one incident's cameras; 25 s of video take well under a second to copy
+TRIES: Final = 3
+DAY_NS: Final = 86_400 * NS_PER_S
+NO_CAMERA: Final = "no dashcam has ever filmed here"
+
+
+class Clipper:
+    """Tends the video of one store's packages; `boot` is the present one.
+
+    One thread at a time may call `tend` and `material`.
+    """
+
+    def __init__(
+        self, store: Store, packages: Path, video: Path, boot: str, settings: ClipSettings, now_ns: int
+    ) -> None:
+        self._store = store
+        self._packages = packages
+        self._video = video
+        self._boot = boot
+        self._settings = settings
+        self._begun_ns = now_ns
+        self._tries: dict[str, int] = {}
+        self._why: dict[str, str] = {}  # incident -> why its video was given up
+        self._asked: list[int] = []  # times of this boot at which clips without a crash began
+        self._kept = {k.incident for k in keeps(video)[0]}
+        self.refused = 0  # clips beyond what a day may bring
+
+    def tend(self, now_ns: int) -> None:
+        """Ask the dashcam to keep what is wanted, and cut what is there. Trouble is logged and told in the manifest."""
+        wanting = [i for i in incidents(self._packages) if not i.acknowledged and not i.has(REPORT)]
+        for incident in wanting:
+            if incident.id in self._why:
+                continue
+            try:
+                self._keep(incident)
+                if self._ready(incident, now_ns):
+                    self._cut(incident)
+            except (OSError, StoreError) as trouble:
+                self._failed(incident, str(trouble))
+        growing = {i.id for i in wanting if i.id not in self._why and not (i.folder / REPORT).exists()}
+        for name in self._kept - growing:
+            release(self._video, name)
+        self._kept &= growing
+
+    def material(self, incident: Incident) -> Material:
+        """Say for the manifest what is still to come, what is missing and why, and which time each clip covers."""
+        if incident.id in self._why:
+            return Material(missing=(Missing("video", self._why[incident.id]),))
+        if not incident.has(REPORT):
+            return Material(waiting="the video")
+        report: dict[str, Any] = msgspec.json.decode((incident.folder / REPORT).read_bytes())
+        covers: dict[str, tuple[int, int]] = {}
+        missing: list[Missing] = []
+        for camera in report["cameras"]:
+            clips = [(c["file"], int(c["start_ns"]), int(c["end_ns"])) for c in camera["clips"]]
+            covers |= {file: (start_ns, end_ns) for file, start_ns, end_ns in clips}
+            if camera["view"]:
+                covers[camera["view"]] = (clips[0][1], clips[0][2])
+            why = _lacking(incident.video, [(start_ns, end_ns) for _, start_ns, end_ns in clips])
+            if why:
+                missing.append(Missing(f"video of camera {camera['camera']}", why))
+        return Material(missing=missing, covers=covers)
+
+    def events(self, found: Iterable[Event]) -> None:
+        """Ask for a clip of each severe event where the settings want that."""
+        if not self._settings.severe_events:
+            return
+        before_ns, after_ns = (
+            round(s * NS_PER_S) for s in (self._settings.severe_before_s, self._settings.severe_after_s)
+        )
+        for event in found:
+            if event.severity == "severe" and event.confirmed and event.kind.startswith("harsh_"):
+                video = Video(from_ns=event.t_ns - before_ns, to_ns=event.t_ns + event.duration_ns + after_ns)
+                self.ask(event.t_ns, video, event.kind)
+
+    def ask(self, t_ns: int, video: Video, reason: str, boot: str = "") -> str | None:
+        """Begin a package of a clip without a crash; return its name, None where the day has brought enough.
+
+        Raise StoreError when the disk refuses.
+        """
+        self._asked = [t for t in self._asked if t > t_ns - DAY_NS]
+        if len(self._asked) >= self._settings.asked_per_day:
+            self.refused += 1
+            return None
+        self._asked.append(t_ns)
+        boot = boot or self._boot
+        name = incident_id(boot, t_ns)
+        ask(self._packages, Request(incident=name, boot=boot, t_ns=t_ns, video=video, reason=reason))
+        return name
+
+    def _keep(self, incident: Incident) -> None:
+        if incident.id not in self._kept and cameras(self._video):
+            keep(self._video, incident.id, incident.boot, incident.video.from_ns, incident.video.to_ns)
+            self._kept.add(incident.id)
+
+    def _ready(self, incident: Incident, now_ns: int) -> bool:
+        """Say whether every camera has filmed the range, or will not any more."""
+        if not incident.record_final:
+            return False
+        if incident.boot != self._boot:  # the dashcam ends what was torn when it starts
+            return now_ns - self._begun_ns >= LATE_NS or self._store.replayed(incident.boot)
+        if now_ns >= incident.video.to_ns + LATE_NS:
+            return True
+        filming = [names(self._video, camera) for camera in cameras(self._video)]
+        ends = [mine[-1].end_ns for mine in filming if mine and mine[-1].boot == self._boot]
+        return bool(ends) and min(ends) >= incident.video.to_ns and now_ns >= incident.video.to_ns
+
+    def _cut(self, incident: Incident) -> None:
+        cues = self._beside(incident)
+        if not cameras(self._video):
+            self._why[incident.id] = NO_CAMERA
+            return
+        times = (incident.video.from_ns, incident.video.to_ns, incident.t0_ns)
+        asked = {
+            "folder": str(incident.folder.absolute()),
+            "video": str(self._video.absolute()),
+            "boot": incident.boot,
+            "times": [str(t) for t in times],
+            "cues": [[str(t_ns), text] for t_ns, text in cues],
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "agent.clip"],
+                check=False,
+                input=json.dumps(asked),
+                capture_output=True,
+                text=True,
+                timeout=CUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            self._failed(incident, f"cutting took longer than {CUT_S:.0f} s")
+            return
+        if done.returncode:
+            self._failed(incident, (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1])
+
+    def _beside(self, incident: Incident) -> list[tuple[int, str]]:
+        """Write where the car was and how fast, for the page and for maps; return a line for each second."""
+        video, utc = incident.video, self._store.utc_of(incident.boot, 0)
+        block = self._store.read_block(video.from_ns - 3 * NS_PER_S, video.to_ns + 1, incident.boot, CHANNELS)
+        track = points(block, video, incident.t0_ns)
+        files = {
+            "track.gpx": gpx(track, utc, incident.id),
+            "track.json": table(track, incident.t0_ns, utc),
+        }
+        write_files(incident.folder, files)
+        return lines(track, utc)
+
+    def _failed(self, incident: Incident, why: str) -> None:
+        tries = self._tries[incident.id] = self._tries.get(incident.id, 0) + 1
+        log.warning("%s: no clip yet, attempt %d of %d: %s", incident.id, tries, TRIES, why)
+        if tries >= TRIES:
+            self._why[incident.id] = why
+
+
+def _lacking(wanted: Video, clips: list[tuple[int, int]]) -> str:
+    """Say in words what part of the range the clips of one camera do not show; "" where they show all."""
+    if not clips:
+        return "nothing was filmed in this time"
+    lacks = []
+    if (late_ns := clips[0][0] - wanted.from_ns) > 0:
+        lacks.append(f"the first {late_ns / NS_PER_S:.1f} s")
+    if (early_ns := wanted.to_ns - clips[-1][1]) > 0:
+        lacks.append(f"the last {early_ns / NS_PER_S:.1f} s")
+    if len(clips) > 1:
+        lacks.append("the time between its parts, for the camera was opened again")
+    return " and ".join(lacks)
