@@ -50,13 +50,14 @@ class Used:
 def main() -> None:
     """Print wake-ups, share of a core and memory of the agent parked and driving, and of a process that only waits."""
     with tempfile.TemporaryDirectory() as name:
-        driving, parked, threads = _agent(Path(name))
+        driving, parked, said = _agent(Path(name))
     waiting = subprocess.Popen([sys.executable, "-c", NOTHING])
     time.sleep(1.0)
     nothing = _watched(waiting.pid, 20.0)
     waiting.kill()
     waiting.wait()
-    print(f"CAN (slcan), ELM327, gpsd, IMU 100 Hz; driving {DRIVE_S:.0f} s, parked {PARKED_S:.0f} s, {threads} threads")
+    print(f"CAN (slcan), ELM327, gpsd, IMU 100 Hz; driving {DRIVE_S:.0f} s, parked {PARKED_S:.0f} s")
+    print(f"no broker answers; {said}")
     print(f"  {'':24}{'driving':>12}{'parked':>12}{'only waits':>12}")
     rows = [_figures(*pair) for pair in (driving, parked, nothing)]
     for line, form in enumerate(
@@ -67,7 +68,7 @@ def main() -> None:
     print(f"  parked wakes 1/{wakes:.0f} as often as driving and uses 1/{share:.0f} of the core")
 
 
-def _agent(folder: Path) -> tuple[tuple[Used, Used], tuple[Used, Used], int]:
+def _agent(folder: Path) -> tuple[tuple[Used, Used], tuple[Used, Used], str]:
     tape = drive_tape(simulate("commute", 22, 10.0), config_dir(), load_profile("simcar", config_dir()))
     with Wires(folder / "car", tape) as wires:
         tables = driver_tables(wires) | {"broker": {"url": "mqtt://127.0.0.1:1"}, "power": POWER}
@@ -92,7 +93,9 @@ def _agent(folder: Path) -> tuple[tuple[Used, Used], tuple[Used, Used], int]:
                 assert time.monotonic() < until, "".join(said)
                 time.sleep(0.5)
             time.sleep(SETTLE_S)
+            asked = wires.counts["obd_requests"]
             parked = _watched(agent.pid, PARKED_S)
+            asked = wires.counts["obd_requests"] - asked
             threads = len(list(Path(f"/proc/{agent.pid}/task").iterdir()))
         finally:
             agent.send_signal(signal.SIGTERM)
@@ -101,7 +104,7 @@ def _agent(folder: Path) -> tuple[tuple[Used, Used], tuple[Used, Used], int]:
             stop.set()
             car.join()
     tape.close()
-    return driving, parked, threads
+    return driving, parked, f"{threads} threads; parked, it sent {asked} requests to control units"
 
 
 def _play(tape: Tape, wires: Wires, stop: threading.Event, still: threading.Event) -> None:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 0.1  # the spine's rows come at 10 Hz: waking more often would find nothing new
 TALKATIVE: Final = ("gps", "imu")  # devices that say something several times a second while the car stands
 LISTEN_S: Final = 10.0  # a heartbeat stays connected for so long: somebody may want something of a parked car
+ANSWER_S: Final = 30.0  # a heartbeat without any progress ends after this: in a garage there is no network all night
 URGENT: Final = ("crash", "reply", "event")  # lanes that do not wait for the heartbeat
 URGENT_S: Final = 60.0  # without success, urgent records try again after this, doubled each time up to the heartbeat
 AGAIN_S: Final = 600.0  # the machine is still on so long after the shutdown command: it is run again
@@ -170,7 +171,8 @@ class Parking:
 
     def _begin_sync(self, now_ns: int) -> None:
         self._connected_ns = now_ns
-        self._settle_by_ns = now_ns + round(self._rules.flush_s * NS_PER_S)
+        wait_s = min(ANSWER_S, self._rules.flush_s) if self._settled else self._rules.flush_s
+        self._settle_by_ns = now_ns + round(wait_s * NS_PER_S)
         self._pipeline.sending = self._connect()
 
     def _end_sync(self, now_ns: int, *, done: bool) -> None:
