@@ -33,9 +33,9 @@ REASONS: Final = (
     "clipped_bump",
     "bumps_over_limit",
 )
-LATE_NS: Final = 25_000_000  # a knock is told from a crash so long after time zero
+LATE: Final = 2.5  # knock times after time zero: a knock is told from a crash
 KNOCK_SHARE: Final = 0.85
-KNOCK_FROM_HZ: Final = 390.0  # slower sensors smear a knock
+KNOCK_FROM_HZ: Final = 90.0  # slower sensors smear a knock into a crash
 COLLAPSE_WAIT_NS: Final = 5 * SECOND // 2
 QUIET_WAIT_NS: Final = 3 * SECOND // 10  # where no source of speed speaks but gyroscopes do
 SWING_NS: Final = 3 * SECOND // 2  # where there are no gyroscopes: a swing of the arm and back
@@ -194,7 +194,7 @@ class CrashDetector:
         elif moving is not True:
             self._wait(incident, "standing", zero + self._patience_ns(moving, now))
         elif self._knocked(incident):
-            self._wait(incident, "knock", zero + LATE_NS)
+            self._wait(incident, "knock", zero + round(LATE * self._knock_ns(incident)))
         else:
             self._tell(incident, now)
 
@@ -418,11 +418,15 @@ class CrashDetector:
         incident.mount_confidence = self._mount.confidence if seen.oriented and self._mount else 0.0
 
     def _knocked(self, incident: Incident) -> bool:
-        """Say whether all of the velocity change came within 10 ms: that moves a box, not a car."""
+        """Say whether nearly all of the velocity change came at once: that moves a box, not a car."""
         if (incident.rate_hz or 0.0) < KNOCK_FROM_HZ:
             return False
         seen = self._trace(incident.gravity, incident.zero_ns + SECOND // 2)
-        return of.early_share(seen, incident.zero_ns, round(self._settings.knock_ms * 1e6)) >= KNOCK_SHARE
+        return of.early_share(seen, incident.zero_ns, self._knock_ns(incident)) >= KNOCK_SHARE
+
+    def _knock_ns(self, incident: Incident) -> int:
+        """Return within what time a change of velocity is a knock: a slow sensor spreads it over two periods."""
+        return round(max(self._settings.knock_ms * 1e6, 2e9 / (incident.rate_hz or 1e3)))
 
     def _touched(self, zero: int) -> str:
         """Say by which sign the box was moved on its own just before: "handled", "dropped", or "" for none."""

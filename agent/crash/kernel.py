@@ -80,7 +80,7 @@ def at_rail(s: Any) -> Any:
         size = abs(s.axis[i])
         share = size / on.G
         near = False
-        for rail in (2.0, 4.0, 6.0, 8.0, 16.0, 24.0, 32.0):
+        for rail in on.RAILS_G:
             near |= abs(share - rail) <= on.RAIL_SHARE * rail
         s.same[i] = s.same[i] + 1 if near and s.axis[i] == s.x0[i] else (1 if near else 0)
         s.x0[i] = s.axis[i]
@@ -326,7 +326,6 @@ def accelerate(p: Any, s: Any, ring: Any, times: Any, tally: Any, t: Any, notes:
         s.part_square[i] += raw * raw
         s.part_turn[i] += s.turn[i] if t - s.turn_t <= on.TURN_FRESH_NS else 0.0
     ring[h, on.RAILED] = 1.0 if railed else 0.0
-    ring[h, on.SIZE] = size
     times[h] = t
     s.head += 1
     if s.run >= 3:
@@ -376,9 +375,6 @@ def push_speed(p: Any, s: Any, source: Any, t: Any, value: Any, notes: Any, n: A
             )
         s.same_from[source] = t
     s.speed[source] = value
-    s.above[source] = s.above[source] + 1 if value > p.gate else 0
-    if s.above[source] >= 2:
-        s.moved_t[source] = t
     if count == 0 or t - s.kept_t[source, (count - 1) % on.SPEED_RING] >= on.SPEED_NS or abs(change) >= 1.0:
         i = count % on.SPEED_RING
         s.kept[source, i] = value

@@ -14,7 +14,7 @@ NEVER_NS: Final = -(1 << 60)
 ALWAYS_NS: Final = 1 << 60
 
 RING: Final = 2048  # accelerometer samples: 2 s at 1 kHz
-VX, VY, VZ, AX, AY, AZ, RAILED, SIZE, COLUMNS = range(9)  # of the ring: velocity, acceleration, at rails, |raw|
+VX, VY, VZ, AX, AY, AZ, RAILED, COLUMNS = range(8)  # of the ring: velocity, acceleration, at rails
 SPEEDS: Final = 4
 WHEELS, BUS, OBD, SATELLITES = range(SPEEDS)
 SPEED_NAMES: Final = ("wheel", "can", "obd", "gnss")
@@ -43,6 +43,8 @@ FALL_MPS2: Final = 3.0
 EPISODE_NS: Final = 200_000_000
 GENTLE_RADPS: Final = 0.7  # 40 °/s: a standing car that is hit does not tilt faster; a box that is swung does
 TILT_TAU: Final = 0.1
+# ranges that parts are made with: ADXL345/LSM6 2-16, BMI088 3-24, KX 32-64, H3LIS331/ADXL372 100-200
+RAILS_G: Final = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 100.0, 200.0)
 RAIL_SAMPLES: Final = 3
 RAIL_SHARE: Final = 0.015
 FRESH_NS: Final = 1_000_000_000
@@ -98,7 +100,6 @@ PARAMETERS: Final = np.dtype(
         ("trigger_ns", "<i8"),
         ("onset", "<f8"),  # m/s
         ("onset_ns", "<i8"),
-        ("gate", "<f8"),  # m/s
         ("bump", "<f8"),  # m/s in onset_ns
         ("bump_merge_ns", "<i8"),
         ("rollover_cos", "<f8"),
@@ -190,8 +191,6 @@ STREAM: Final = np.dtype(
         ("speed", "<f8", SPEEDS),
         ("kept", "<f8", (SPEEDS, SPEED_RING)),
         ("kept_t", "<i8", (SPEEDS, SPEED_RING)),
-        ("moved_t", "<i8", SPEEDS),
-        ("above", "<i8", SPEEDS),  # samples above the gate in a row
         ("same_from", "<i8", SPEEDS),
         ("hold", "<f8", SPEEDS),  # s: how stale a value can be
         ("told_t", "<i8", SPEEDS),
@@ -237,7 +236,6 @@ def parameters(s: CrashSettings) -> npt.NDArray[Any]:
     one = p[0]
     one["trigger"], one["trigger_ns"] = s.trigger_kmh * KMH, round(s.trigger_ms * 1e6)
     one["onset"], one["onset_ns"] = s.onset_kmh * KMH, round(s.onset_longitudinal_ms * 1e6)
-    one["gate"] = s.gate_kmh * KMH
     one["bump"] = s.bump_g * G * s.onset_longitudinal_ms / 1e3
     one["bump_merge_ns"] = round(s.bump_merge_s * 1e9)
     one["rollover_cos"], one["rollover_ns"] = np.cos(np.radians(s.rollover_deg)), round(s.rollover_hold_s * 1e9)
