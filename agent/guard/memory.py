@@ -26,8 +26,8 @@ class Memory:
     @classmethod
     def of(cls, store: Store) -> "Memory":
         """Return what the rules of earlier runs remembered."""
-        kept = [s.record for s in store.records(Health) if s.record.source == SOURCE and not s.recorded]
-        return cls(kept[-1].facts if kept else None)
+        kept = store.last_health(SOURCE)
+        return cls(kept.facts if kept is not None else None)
 
     def level(self, name: str) -> int:
         """Return the level at which a condition was told, 0 where it does not stand."""

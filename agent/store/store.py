@@ -9,12 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from agent import clock
 from agent.blocks import Block
 from agent.chain import Entry
 from agent.errors import StoreError
 from agent.identity import load_or_create_key
-from agent.records import Event, Record, Track, Trip
+from agent.records import Event, Health, Record, Track, Trip
 from agent.store import proofs, reading, retention, verification
 from agent.store.database import Database, StoreSettings, open_for_reading, open_for_writing
 from agent.store.lanes import Boot, Lanes
@@ -193,6 +195,18 @@ class Store:
     def replayed(self, boot: str) -> bool:
         """Say whether a boot's data come from a recording."""
         return self._database.rows("SELECT recorded FROM boot WHERE id = ?", (boot,)) == [(1,)]
+
+    def last_health(self, source: str) -> Health | None:
+        """Return what was last stored of a source by this device in any boot, recordings apart."""
+        rows = self._database.rows(
+            "SELECT e.body FROM health p JOIN entry e ON e.id = p.entry JOIN boot b ON b.number = p.boot "
+            "WHERE p.source = ? AND NOT b.recorded ORDER BY p.entry DESC LIMIT 1",
+            (source,),
+        )
+        try:
+            return msgspec.json.decode(rows[0][0], type=Health) if rows else None
+        except msgspec.DecodeError:
+            return None  # damaged: `verify` tells
 
     def dropped(self) -> dict[str, int]:
         """Return how many samples were dropped, by reason."""
