@@ -73,6 +73,28 @@ def test_torn_files_do_not_count_and_are_removed(tmp_path: Path) -> None:
     assert clean(tmp_path / PACKAGES) == 0
 
 
+def test_a_disk_that_has_become_read_only_is_a_sentence_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = asked(tmp_path)
+    (folder / "imu.csv.part").write_bytes(b"torn")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        patch.setattr(os, "open", refuse)
+        assert clean(tmp_path / PACKAGES) == 1
+        with pytest.raises(StoreError, match="Read-only file system; check that the disk is mounted rw"):
+            write_files(folder, {"imu.csv": b"new"})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refuse)
+        assert incidents(tmp_path / PACKAGES) == []
+    assert caplog.text.count("Read-only file system") == 2
+    assert [found.id for found in incidents(tmp_path / PACKAGES)] == [ID]
+
+
 def test_a_disk_that_refuses_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / PACKAGES / ID
     write_files(folder, {"before.csv": b"old", "imu.csv": b"old"})

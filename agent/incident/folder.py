@@ -16,10 +16,12 @@
             cut(incident.folder, incident.boot, incident.video.from_ns, incident.video.to_ns)
 """
 
+import errno
 import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,6 +40,13 @@ PART: Final = ".part"
 ACKNOWLEDGED: Final = ".acknowledged"
 FORMAT: Final = "roadwitness-crash/1"
 
+_REMEDY: Final = {
+    errno.ENOSPC: "free space on that disk",
+    errno.EDQUOT: "raise the quota of the agent's user",
+    errno.EROFS: "check that the disk is mounted rw",
+    errno.EACCES: "check the owner of the folder",
+}
+_CHECK: Final = "check the card with dmesg"
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger("agent.incident")
 
@@ -118,6 +127,9 @@ def incidents(packages: Path) -> list[Incident]:
     try:
         folders = [entry for entry in packages.iterdir() if _ID.fullmatch(entry.name) and entry.is_dir()]
     except FileNotFoundError:
+        return []
+    except OSError as e:
+        _log.error("%s: cannot be read: %s; check the disk and the owner of the folder", packages, e.strerror)
         return []
     found = [incident for folder in folders if (incident := look(folder)) is not None]
     return sorted(found, key=lambda i: (_head_ns(i), i.t0_ns))
@@ -203,15 +215,21 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
         sync_folder(folder)
     except OSError as e:
         for left in contents:
-            (folder / (left + PART)).unlink(missing_ok=True)
-        raise StoreError(f"{folder / name}: cannot be written: {e.strerror}; free space on that disk") from e
+            with suppress(OSError):  # a disk that has become read-only refuses this, too; `clean` does it later
+                (folder / (left + PART)).unlink()
+        raise StoreError(
+            f"{folder / name}: cannot be written: {e.strerror}; {_REMEDY.get(e.errno or 0, _CHECK)}"
+        ) from e
 
 
 def clean(packages: Path) -> int:
     """Remove what was being written when power went; return how many files that were. Call before anyone writes."""
-    torn = list(packages.glob(f"*/*{PART}")) + list(packages.glob(f"*{PART}"))
+    torn = [*packages.glob(f"*/*{PART}"), *packages.glob(f"*{PART}")]
     for path in torn:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink()
+        except OSError as e:
+            _log.warning("%s: cannot be removed: %s", path, e.strerror)
     return len(torn)
 
 
@@ -241,5 +259,5 @@ def _head_ns(incident: Incident) -> int:
     """Return when the head was last written, by the wall clock of then."""
     try:
         return (incident.folder / (REQUEST if incident.crash is None else RECORD)).stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return 0

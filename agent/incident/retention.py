@@ -58,7 +58,7 @@ def _remove(incident: Incident) -> None:
 def _acknowledged_ns(incident: Incident) -> int:
     try:
         return marker(incident.folder).stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 
@@ -67,6 +67,6 @@ def _size(incident: Incident) -> int:
     for name in incident.files:
         try:
             total += (incident.folder / name).stat().st_size
-        except FileNotFoundError:
+        except OSError:
             continue
     return total
