@@ -58,8 +58,8 @@ def test_a_camera_in_trouble_is_one_event_in_the_store_also_over_a_restart(tmp_p
             overlay=True,
         ),
     )
-    agent_for(tmp_path, 4.0)
-    agent_for(tmp_path, 3.0)
+    agent_for(tmp_path, 2.5)
+    agent_for(tmp_path, 2.5)
     with Store.open(tmp_path, read_only=True) as store:
         events = [s.record for s in store.records(Event, BOOT) if s.record.kind.startswith("camera")]
         told = [s.record for s in store.records(Health, BOOT) if s.record.source == "camera:front"]

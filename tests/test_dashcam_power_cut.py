@@ -47,7 +47,7 @@ def test_twenty_kills_cost_no_written_picture_and_leave_every_segment_whole(tmp_
                 clock.wait(never, 0.02)
                 if all(len(list((folder / c).glob("*"))) > max(1, begun[c]) for c in begun):
                     break
-            clock.wait(never, rng.uniform(0.0, 1.2))
+            clock.wait(never, rng.uniform(0.0, 0.8))
             os.kill(process.pid, signal.SIGKILL)
             killed_ns.append(clock.monotonic_ns())
         finally:
@@ -67,7 +67,7 @@ def test_twenty_kills_cost_no_written_picture_and_leave_every_segment_whole(tmp_
                 assert len(list(container.decode(video=0))) == segment.frames
         for kill_ns in killed_ns:
             last_ns = max(int(at[-1]) for at in shown if at[0] < kill_ns)
-            assert kill_ns - last_ns < 0.25 * S  # of two seconds that it may cost
+            assert kill_ns - last_ns < S  # of two seconds that it may cost
         holes = [b.start_ns - a.end_ns for a, b in pairwise(found) if b.start_ns - a.end_ns > 0.04 * S]
         assert len(holes) <= KILLS - 1  # only where it was killed
 

@@ -96,8 +96,8 @@ def test_pictures_between_two_others_keep_their_times(tmp_path: Path) -> None:
 
 
 def test_long_key_distances_are_kept_and_told(tmp_path: Path) -> None:
-    source = film_h264(tmp_path / "long.mp4", 9, gop=120)
-    camera = fast(source, pace=4.0, start_ns=0)
+    source = film_h264(tmp_path / "long.mp4", 9, gop=120, size=(160, 90))
+    camera = fast(source, pace=5.0, start_ns=0)
     states = []
     dashcam = Dashcam(config(camera), tmp_path / "video", boot=BOOT)
     publish = dashcam._publish
@@ -117,6 +117,16 @@ def test_raw_pictures_are_encoded_in_segments_of_two_seconds(tmp_path: Path) -> 
     assert (state.mode, state.encoder, state.counts["kept"]) == ("encode", "libx264", 150)
     middle = decoded(whole[1])[0].to_ndarray(format="bgr24").astype(int)
     assert np.abs(middle - scene(60)).mean() < 12
+
+
+@pytest.mark.parametrize(("fps", "kept"), [(15, 30), (30, 60), (31, 62), (60, 60)])
+def test_a_camera_that_is_much_too_fast_is_thinned_and_one_that_is_a_little_fast_is_not(
+    fps, kept, tmp_path: Path
+) -> None:
+    source = film(tmp_path / "s.mp4", "mjpeg", 2, fps=fps, size=(160, 90))
+    run_whole(config(fast(source, mode="encode", width=160, height=90, encoder="libx264")), tmp_path / "video")
+    assert len(times(tmp_path / "video")) == kept
+    assert all(s.end_ns - s.start_ns <= 2 * S for s in found(tmp_path / "video"))
 
 
 def test_masks_hide_rotation_turns_and_the_overlay_can_be_seen(tmp_path: Path) -> None:
@@ -178,12 +188,12 @@ def test_a_file_plays_in_real_time_from_a_stated_start_and_again_from_its_beginn
     source = film_h264(tmp_path / "s.mp4", 1, gop=15)
     start_ns = clock.monotonic_ns() + S // 2
     dashcam = Dashcam(config(fast(source, pace=1.0, loop=True, start_ns=start_ns)), tmp_path / "video", boot=BOOT)
-    threading.Timer(3.0, dashcam.stop).start()
+    threading.Timer(2.5, dashcam.stop).start()
     dashcam.run()
     ended_ns = clock.monotonic_ns()
     shown = times(tmp_path / "video")
     assert abs(int(shown[0]) - start_ns) < 1000
-    assert 60 <= len(shown) <= 80  # two and a half seconds
+    assert 40 <= len(shown) <= 65  # some two seconds
     assert shown[-1] <= ended_ns
     assert np.abs(np.diff(shown) - S / 30).max() < 2000
 
@@ -293,7 +303,7 @@ def test_an_unplugged_camera_is_told_and_filmed_again_when_it_returns(tmp_path: 
     camera = CameraSettings(source="/dev/video9", mode="encode", width=320, height=180, encoder="libx264")
     gone = DriverError("/dev/video9: read: no such device")
     health = HealthSettings(lost_s=0.5)
-    make = images([steady(15, end=gone), gone, gone, steady(60)])
+    make = images([steady(15, end=gone), gone, gone, steady(40)])
     dashcam = Dashcam(
         config(camera, health=health, retry_s=0.5, retry_cap_s=0.5), tmp_path / "video", boot=BOOT, make=make
     )
@@ -307,7 +317,7 @@ def test_an_unplugged_camera_is_told_and_filmed_again_when_it_returns(tmp_path: 
     back = [s for s in seen[[bool(s.problems) for s in seen].index(True) :] if not s.problems]
     assert back
     shown = times(tmp_path / "video")
-    assert len(shown) == 75
+    assert len(shown) == 55
     gap = int(np.diff(shown).argmax())
     assert gap == 14
     whole = found(tmp_path / "video")
@@ -321,7 +331,7 @@ def test_an_encoder_that_cannot_keep_up_leaves_pictures_out_and_says_so(tmp_path
     slow, real = threading.Event(), Encoding.pieces
 
     def pieces(self, frame, *, key):
-        clock.wait(slow, 0.15)
+        clock.wait(slow, 0.1)
         return real(self, frame, key=key)
 
     monkeypatch.setattr(Encoding, "pieces", pieces)
@@ -330,19 +340,19 @@ def test_an_encoder_that_cannot_keep_up_leaves_pictures_out_and_says_so(tmp_path
         config(camera, health=HealthSettings(slow_s=1.0)),
         tmp_path / "video",
         boot=BOOT,
-        make=images([steady(100)]),
+        make=images([steady(75)]),
     )
     seen = []
     publish = dashcam._publish
     dashcam._publish = lambda *a: (publish(*a), seen.append(a[0].state))  # type: ignore[method-assign]
     dashcam.run()
-    assert seen[-1].counts["dropped"] > 20
-    assert seen[-1].counts["kept"] + seen[-1].counts["dropped"] == 100
+    assert seen[-1].counts["dropped"] > 5
+    assert seen[-1].counts["kept"] + seen[-1].counts["dropped"] == 75
     assert any("slow" in s.problems for s in seen)
 
 
 def test_a_full_disk_is_told_costs_what_it_must_and_no_more(tmp_path: Path, monkeypatch) -> None:
-    source = film_h264(tmp_path / "s.mp4", 6, gop=15)
+    source = film_h264(tmp_path / "s.mp4", 4.5, gop=15)
     real, full = writing.os.writev, []
 
     def writev(descriptor, parts):
@@ -356,8 +366,8 @@ def test_a_full_disk_is_told_costs_what_it_must_and_no_more(tmp_path: Path, monk
     seen = []
     publish = dashcam._publish
     dashcam._publish = lambda *a: (publish(*a), seen.append(a[0].state))  # type: ignore[method-assign]
-    threading.Timer(1.5, lambda: full.append(1)).start()
-    threading.Timer(3.0, full.clear).start()
+    threading.Timer(1.3, lambda: full.append(1)).start()
+    threading.Timer(2.4, full.clear).start()
     dashcam.run()
     refused = [s for s in seen if "disk" in s.problems]
     assert refused
@@ -365,8 +375,8 @@ def test_a_full_disk_is_told_costs_what_it_must_and_no_more(tmp_path: Path, monk
     assert "disk" not in seen[-1].problems
     assert seen[-1].state == "ended"
     shown = times(tmp_path / "video")
-    assert shown[-1] - shown[0] > 5.5 * S
-    assert 1.0 * S < np.diff(shown).max() < 4 * S
+    assert shown[-1] - shown[0] > 4 * S
+    assert 0.8 * S < np.diff(shown).max() < 4 * S
     assert sum(np.diff(shown) > 0.04 * S) == 1
     assert not list((tmp_path / "video" / "front").glob("*.part"))
     for segment in found(tmp_path / "video"):

@@ -58,12 +58,12 @@ def test_a_file_is_read_back_up_to_its_last_whole_frame_wherever_it_is_torn(tmp_
     path = tmp_path_factory.mktemp("torn") / "x"
     path.write_bytes(data[:cut] + bytes(len(data) - cut))  # zeros, as a power cut may leave them
     with path.open("rb") as file:
-        if cut < len(head_bytes(head)):
+        if data[cut : len(head_bytes(head))].strip(b"\0"):  # the head ends in zeros, which are lost to nobody
             with pytest.raises(DamageError):
                 read_head(file)
             return
         assert read_head(file) == head
-        found = read_frames(file, cut)
+        found = read_frames(file, max(cut, len(head_bytes(head))))
     assert found == [frame for frame, end in zip(wanted, ends, strict=True) if end <= cut]
 
 

@@ -8,6 +8,7 @@ a while holds nobody up: what has been compressed waits in memory.
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 from agent import clock
@@ -252,7 +253,7 @@ class CameraAtWork:
         try:
             offer = self._opened(wish, raw=False)
         except DriverError:
-            if not device or camera.mode == "copy":
+            if not device or camera.mode == "copy" or not Path(camera.source).exists():
                 raise
             self._close()
             return self._opened(wish, raw=True)

@@ -14,6 +14,8 @@ from agent.dashcam.writing import Piece
 from drivers.camera import Offer, Picture
 
 MOST_WAITING_S: Final = 1.0  # of pictures; an encoder that is so far behind leaves pictures out
+# of the interval asked for; a camera that is a little fast keeps its pictures, because leaving one out makes a gap
+SOONER: Final = 0.6
 _US: Final = 1000  # ns
 
 Give = Callable[[tuple[Head, Piece]], bool]
@@ -31,7 +33,7 @@ class Reencoding:
         self._decoding = Decoding(offer)
         self._encoding: Encoding | None = None
         self._interval_ns = round(NS_PER_S / camera.fps)
-        self._next_ns = 0  # before this, pictures are more than was asked for
+        self._last_ns: int | None = None  # time of the last picture that was encoded
         self._key_ns: int | None = None
         self._shown = Shown(work.folder.parent, work.boot) if camera.overlay else None
         self._looks = Looks(work, config.health.look_s)
@@ -57,15 +59,16 @@ class Reencoding:
             if behind:
                 self._work.left_out += 1
                 continue
-            if t_ns < self._next_ns - self._interval_ns // 4:
-                continue  # faster than asked for
-            self._next_ns = max(self._next_ns + self._interval_ns, t_ns)
+            since_ns = self._interval_ns if self._last_ns is None else t_ns - self._last_ns
+            if since_ns < SOONER * self._interval_ns:
+                continue  # far more than was asked for
+            self._last_ns = t_ns
             if self._looks.due(t_ns):
                 self._work.looks.append(self._looks.looking.look(t_ns, luma_of(frame)))
             if self._encoding is None:
                 self._encoding = Encoding(self._camera, *self.size, self._segment_s)
             ready = shaped(frame, self._shape, self._shown.line(t_ns) if self._shown else "")
-            for kept in self._encoding.pieces(ready, key=self._key_due(t_ns)):
+            for kept in self._encoding.pieces(ready, key=self._key_due(t_ns, max(since_ns, self._interval_ns))):
                 self._pass_on(kept)
 
     def finish(self) -> None:
@@ -74,10 +77,10 @@ class Reencoding:
             for kept in self._encoding.rest():
                 self._pass_on(kept)
 
-    def _key_due(self, t_ns: int) -> bool:
+    def _key_due(self, t_ns: int, interval_ns: int) -> bool:
         """Say whether this picture has to be a key: else the segment would be too long with the next."""
         first_ns = self._key_ns
-        due = first_ns is None or t_ns + self._interval_ns - first_ns > self._segment_s * NS_PER_S
+        due = first_ns is None or t_ns + interval_ns - first_ns > self._segment_s * NS_PER_S
         if due or self._work.key_wanted:
             self._work.key_wanted = False
             self._key_ns = t_ns

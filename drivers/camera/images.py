@@ -15,6 +15,8 @@ OPEN_MS: Final = 10_000
 SILENT_MS: Final = 5_000
 _NS_PER_MS: Final = 1_000_000
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # that a camera is away is told once, by us
+
 
 class Images:
     """A source of raw pictures."""
