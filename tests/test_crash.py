@@ -288,6 +288,12 @@ def test_place_and_heading_are_the_last_before_time_zero() -> None:
     assert 0 <= crash.position_age_ms <= 110
 
 
+def test_samples_that_may_not_be_written_to_are_taken_as_well() -> None:
+    block = block_of(hit(driving(), 12.0, 30.0, 0.1))
+    block.flags.writeable = False
+    assert len(crashes(detect(block, LEVEL)[0])) == 1
+
+
 def test_samples_that_cannot_be_are_counted_and_do_no_harm() -> None:
     block = block_of(hit(driving(), 12.0, 30.0, 0.1))
     x = number("Imu.Acceleration.X")

@@ -201,6 +201,14 @@ def test_an_engine_that_stands_says_parked_as_well() -> None:
     assert event.kind == "parked_impact"
 
 
+def test_an_engine_that_start_stop_switched_off_at_the_light_does_not_mean_parked() -> None:
+    of = hit(ride(np.random.default_rng(3), 400.0, 40.0, 0.03), 30.0, 14.0, 0.1, 180)
+    of.says("Obd.EngineSpeed", lambda t: np.where(t < 12, 900.0, 0.0), 2.0)
+    of.says("Obd.Speed", lambda t: np.where(t < 8, 9.0, 0.0), 2.0)
+    (crash,) = crashes(detect(block_of(of))[0])
+    assert crash.kind == "impact"
+
+
 def test_with_the_ignition_on_the_same_blow_is_a_bump() -> None:
     (event,) = bumps(detect(block_of(parked(4.0, 0.06, ignition=1.0)))[0])
     assert event.kind == "bump"

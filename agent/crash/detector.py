@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from agent.blocks import Block
+from agent.blocks import BLOCK, Block
 from agent.crash import measure as of
 from agent.crash import stream as on
 from agent.crash.evidence import LOOK_NS, SECOND, Evidence
@@ -100,7 +100,7 @@ class CrashDetector:
     def step(self, block: Block, rows: State) -> list[Crash | Event]:
         """Take the next samples in time order and the rows of state that became known; return what was found."""
         self._evidence.add(rows)
-        block = np.ascontiguousarray(block)
+        block = np.require(block, BLOCK, ["C", "W"])
         i = 0
         while i < len(block):
             self._s["wake"] = min((incident.due[0] for incident in self._incidents), default=on.ALWAYS_NS)
@@ -458,9 +458,9 @@ class CrashDetector:
             return "handled"
         gentle = self._turning(now) and int(s["stirred_t"]) < zero - HANDLED_BEFORE_NS
         seen = self._trace(incident.gravity, now)
-        if not locked and not self._turning(now):  # a car that stands is pushed once; a box in the hand again and again
-            sets = self._settings
-            if of.pushed(seen, zero - SECOND, zero - STEADY_NS, sets) or of.pushed(seen, zero + SHAKEN_NS, now, sets):
+        if not self._turning(now):  # a car that stands is pushed once; a box in the hand again and again
+            before = of.pushed(seen, zero - SECOND, zero - STEADY_NS, self._settings)
+            if before or (not locked and of.pushed(seen, zero + SHAKEN_NS, now, self._settings)):
                 return "handled"
         return "swung_back" if not gentle and of.swung_back(seen, zero, self._settings) else ""
 

@@ -16,8 +16,8 @@ LOOK_NS: Final = 1_500_000_000  # rows of state come so much later than the samp
 ROWS_KEPT_NS: Final = 30 * SECOND
 BEFORE_NS: Final = 3 * SECOND  # a speed this old is still the one before
 SOURCE_SILENT_NS: Final = 5 * SECOND
-REVS_RUNNING: Final = 300.0  # rpm: no engine idles below
 REVS_DRIVEN: Final = 1500.0  # rpm: an engine that still drives the car along; idling is below
+PARKED_NS: Final = 180 * SECOND  # a start-stop system starts the engine again sooner; a hybrid has driven since
 STILL_MPS: Final = 0.5
 PLACE_NS: Final = 10 * SECOND
 
@@ -132,8 +132,9 @@ class Evidence:
         known = self._rows[: int(np.searchsorted(self._rows["t"], now_ns - LOOK_NS, "right"))]
         if len(known) and now_ns - int(known["t"][-1]) <= SOURCE_SILENT_NS and known["ignition"][-1] >= 0:
             return bool(known["ignition"][-1] == 0)
-        revs, revs_t = float(self._s["held"][on.REVS]), int(self._s["held_t"][on.REVS])
-        return now_ns - revs_t <= SOURCE_SILENT_NS and revs < REVS_RUNNING
+        s = self._s
+        silent = now_ns - int(s["held_t"][on.REVS]) > SOURCE_SILENT_NS  # an engine of which nothing is known
+        return not silent and now_ns - max(int(s["ran_t"]), int(s["moved_t"])) > PARKED_NS
 
     def lost_speed(self, source: int, from_ns: int, to_ns: int, now_ns: int, stale: bool) -> bool:
         """Say whether the speed that `source` lost between two times was the vehicle's: it stands since then.

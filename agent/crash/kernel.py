@@ -375,6 +375,8 @@ def push_speed(p: Any, s: Any, source: Any, t: Any, value: Any, notes: Any, n: A
             )
         s.same_from[source] = t
     s.speed[source] = value
+    if value > p.gate:
+        s.moved_t = t
     if count == 0 or t - s.kept_t[source, (count - 1) % on.SPEED_RING] >= on.SPEED_NS or abs(change) >= 1.0:
         i = count % on.SPEED_RING
         s.kept[source, i] = value
@@ -438,6 +440,8 @@ def take(p: Any, s: Any, ring: Any, times: Any, tally: Any, use: Any, t: Any, va
             n = push_wheels(p, s, t, notes, n)
     elif kind == on.HELD or (kind == on.PRESSED and value > 0.5):
         s.held[index], s.held_t[index] = value, t
+        if index == on.REVS and value >= on.REVS_RUNNING:
+            s.ran_t = t
     elif kind == on.FLAG:
         # from 0 to 1 after at least a second of 0: a flag that always stood says nothing
         if value > 0.5 and s.flag_seen[index] != on.NEVER_NS and t - s.flag_seen[index] >= on.FRESH_NS:

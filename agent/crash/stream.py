@@ -49,6 +49,7 @@ RAIL_SAMPLES: Final = 3
 RAIL_SHARE: Final = 0.015
 FRESH_NS: Final = 1_000_000_000
 COLLAPSE_NS: Final = 1_300_000_000
+REVS_RUNNING: Final = 300.0  # rpm: no engine idles below
 SUSPECT_REST: Final = 1.5  # m/s: standing, for a source that counts whole km/h
 MOST_MPS2: Final = 500.0  # 50 g between two samples of speed: no car, but a sensor that was lost
 BLIND_OBD_S: Final = 1.0  # how stale an OBD value may be as long as its refresh has not been seen
@@ -100,6 +101,7 @@ PARAMETERS: Final = np.dtype(
         ("trigger_ns", "<i8"),
         ("onset", "<f8"),  # m/s
         ("onset_ns", "<i8"),
+        ("gate", "<f8"),  # m/s
         ("bump", "<f8"),  # m/s in onset_ns
         ("bump_merge_ns", "<i8"),
         ("rollover_cos", "<f8"),
@@ -191,6 +193,8 @@ STREAM: Final = np.dtype(
         ("speed", "<f8", SPEEDS),
         ("kept", "<f8", (SPEEDS, SPEED_RING)),
         ("kept_t", "<i8", (SPEEDS, SPEED_RING)),
+        ("moved_t", "<i8"),  # by any source
+        ("ran_t", "<i8"),  # the engine
         ("same_from", "<i8", SPEEDS),
         ("hold", "<f8", SPEEDS),  # s: how stale a value can be
         ("told_t", "<i8", SPEEDS),
@@ -236,6 +240,7 @@ def parameters(s: CrashSettings) -> npt.NDArray[Any]:
     one = p[0]
     one["trigger"], one["trigger_ns"] = s.trigger_kmh * KMH, round(s.trigger_ms * 1e6)
     one["onset"], one["onset_ns"] = s.onset_kmh * KMH, round(s.onset_longitudinal_ms * 1e6)
+    one["gate"] = s.gate_kmh * KMH
     one["bump"] = s.bump_g * G * s.onset_longitudinal_ms / 1e3
     one["bump_merge_ns"] = round(s.bump_merge_s * 1e9)
     one["rollover_cos"], one["rollover_ns"] = np.cos(np.radians(s.rollover_deg)), round(s.rollover_hold_s * 1e9)
