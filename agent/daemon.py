@@ -17,6 +17,7 @@ from typing import Final
 from agent import clock, devices
 from agent.boot import kernel_boot_id
 from agent.boottime import BootTime
+from agent.clerk import Clerk
 from agent.clock import NS_PER_S
 from agent.config import config_dir
 from agent.dashcam.watch import VIDEO, CameraWatch
@@ -91,6 +92,7 @@ class Daemon:
         self._next_spine: AgentConfig | None = None
         self._second_ns = self._prune_ns = 0
         self._lean_ns: int | None = None
+        self._clerk: Clerk | None = None
 
     def stop(self) -> None:
         """End as soon as what was taken in is safe; a signal handler may call it."""
@@ -151,6 +153,16 @@ class Daemon:
             self._place.watchdog.ready()
             self._prune_ns = clock.monotonic_ns() + round(self._settings.daemon.prune_s * NS_PER_S)
             self._lean_ns = clock.monotonic_ns() + LOADED_NS
+            self._clerk = Clerk.of(
+                store,
+                self._place.folder,
+                self._boot,
+                self._settings,
+                clock.monotonic_ns(),
+                lambda: pipeline.sending.wake() if pipeline.sending is not None else None,
+                self._intake.fail,
+            )
+            self._clerk.start()
             try:
                 while not self._stopping.is_set() and not self._over(level):
                     level = self._tick(store, pipeline, keeper, timekeeper, ladder, level)
@@ -160,6 +172,8 @@ class Daemon:
             self._place.watchdog.stopping()
             self._finish(store, pipeline, keeper, timekeeper)
         finally:
+            if self._clerk is not None:
+                self._clerk.stop()
             if pipeline.sending is not None:
                 pipeline.sending.stop()
 
@@ -297,7 +311,9 @@ class Daemon:
         if len(block):
             if self._parking is not None:
                 self._parking.take(block)
-            pipeline.step(block)
+            output = pipeline.step(block)
+            if self._clerk is not None:
+                self._clerk.hear(output.events)
         keeper.tend()
         pipeline.tend()
 
@@ -356,7 +372,7 @@ class Daemon:
             self._next_spine = settings
         rest = [
             n
-            for n in ("incident", "store", "daemon", "drivers", "power", "guard", "vehicle")
+            for n in ("incident", "clips", "evidence", "store", "daemon", "drivers", "power", "guard", "vehicle")
             if getattr(settings, n) != getattr(old, n)
         ]
         log.info("configuration read again%s", f"; {', '.join(rest)} wait for a restart" if rest else "")

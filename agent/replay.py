@@ -39,6 +39,7 @@ class Replayed:
     boot_time: BootTime
     counts: dict[str, int]
     sync: dict[str, Any] | None = None
+    end_ns: int = 0  # of the last sample
 
     def report(self, wall_s: float) -> dict[str, Any]:
         """Return the JSON object of `replay --json`; times count from the recording's first frame."""
@@ -177,6 +178,11 @@ def run(
 
             incidents = IncidentWriter(store / PACKAGES, Recorder(settings.incident, boot))
         found = _pump(source, settings, boot, kept, progress, sending, incidents)
+        if kept is not None and store is not None and found.crashes:
+            from agent.clerk import Clerk
+
+            told = sending.wake if sending is not None else lambda: None
+            Clerk.of(kept, store, boot, settings, found.end_ns, told, _raised).finish(found.end_ns)
         found.recording = _described(decode, source)
         found.counts |= decode.counts
         if sending is not None:
@@ -208,6 +214,8 @@ def _pump(
             store.append([(0, clock)])
     while (block := source.read(READ_TIMEOUT_S)) is not None:
         _take(found, pipeline.step(block))
+        if len(block):
+            found.end_ns = int(block["t"][-1])
         if progress is not None:
             summary = source.recording
             progress(summary.frames + summary.samples)
@@ -216,6 +224,10 @@ def _pump(
         incidents.finish()
     found.mount, found.counts = spine.mount, spine.counts
     return found
+
+
+def _raised(bug: BaseException) -> None:
+    raise bug
 
 
 def _take(found: Replayed, output: Output) -> None:

@@ -275,9 +275,12 @@ def test_severe_events_get_a_clip_only_where_that_is_wanted_and_no_more_than_a_d
     from msgspec.structs import replace
 
     severe = [replace(event(n), severity="severe") for n in range(1, 6)]
-    clipper(store, tmp_path).events(severe)
+    unwanted = clipper(store, tmp_path)
+    unwanted.hear(severe)
+    unwanted.tend(BEGIN)
     assert incidents(tmp_path / "packages") == []
     wanting = clipper(store, tmp_path, severe_events=True, asked_per_day=3)
-    wanting.events([event(1), replace(severe[0], confirmed=False), *severe])
+    wanting.hear([event(1), replace(severe[0], confirmed=False), *severe])
+    wanting.tend(BEGIN)
     assert [i.crash for i in incidents(tmp_path / "packages")] == [None] * 3
     assert wanting.refused == 2

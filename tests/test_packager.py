@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.clerk import Clerk
+from agent.clip.clipper import Clipper
+from agent.clip.settings import ClipSettings
 from agent.errors import StoreError
 from agent.evidence import verify_package as verifier
-from agent.evidence.clerk import Clerk
 from agent.evidence.contents import KINDS, what_is
 from agent.evidence.manifest import Material, Missing
 from agent.evidence.packager import PATIENCE_NS, Packager
@@ -348,7 +350,9 @@ def test_the_clerk_packs_beside_the_spine_and_says_so_and_a_bug_ends_it_loudly(t
         begin(store, crash)
         package = write_record(tmp_path, crash)
         stamper = Stamper(tmp_path / PACKAGES, EvidenceSettings())
-        clerk = Clerk(Packager(store, tmp_path / PACKAGES, BOOT), stamper, told.set, bugs.append)
+        packager = Packager(store, tmp_path / PACKAGES, BOOT)
+        clipper = Clipper(store, tmp_path / PACKAGES, tmp_path / "video", BOOT, ClipSettings(), 0)
+        clerk = Clerk(clipper, packager, stamper, told.set, bugs.append)
         clerk.start()
         assert told.wait(20)
         clerk.stop()
@@ -361,7 +365,7 @@ def test_the_clerk_packs_beside_the_spine_and_says_so_and_a_bug_ends_it_loudly(t
 
         add_video(package)
         told.clear()
-        broken = Clerk(Packager(store, tmp_path / PACKAGES, BOOT), stamper, bug, bugs.append)
+        broken = Clerk(clipper, Packager(store, tmp_path / PACKAGES, BOOT), stamper, bug, bugs.append)
         broken.start()
         broken.join(20)
     assert [type(b) for b in bugs] == [ZeroDivisionError]

@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,6 @@ from agent.store import Store
 
 log = logging.getLogger(__name__)
 
-VIDEO: Final = "video"  # the dashcam's folder, beside the store
 LATE_NS: Final = 12 * NS_PER_S  # after the range a camera has ended its segment, or never will
 CUT_S: Final = 120.0  # for one incident's cameras; 25 s of video take well under a second to copy
 TRIES: Final = 3
@@ -54,10 +54,13 @@ class Clipper:
         self._why: dict[str, str] = {}  # incident -> why its video was given up
         self._asked: list[int] = []  # times of this boot at which clips without a crash began
         self._kept = {k.incident for k in keeps(video)[0]}
+        self._heard: deque[Event] = deque()
+        self.busy = False  # a package grows
         self.refused = 0  # clips beyond what a day may bring
 
     def tend(self, now_ns: int) -> None:
         """Ask the dashcam to keep what is wanted, and cut what is there. Trouble is logged and told in the manifest."""
+        self._ask_for_events()
         wanting = [i for i in incidents(self._packages) if not i.acknowledged and not i.has(REPORT)]
         for incident in wanting:
             if incident.id in self._why:
@@ -68,6 +71,7 @@ class Clipper:
                     self._cut(incident)
             except (OSError, StoreError) as trouble:
                 self._failed(incident, str(trouble))
+        self.busy = any(not i.signed for i in wanting)
         growing = {i.id for i in wanting if i.id not in self._why and not (i.folder / REPORT).exists()}
         for name in self._kept - growing:
             release(self._video, name)
@@ -92,17 +96,23 @@ class Clipper:
                 missing.append(Missing(f"video of camera {camera['camera']}", why))
         return Material(missing=missing, covers=covers)
 
-    def events(self, found: Iterable[Event]) -> None:
-        """Ask for a clip of each severe event where the settings want that."""
-        if not self._settings.severe_events:
-            return
+    def hear(self, events: Iterable[Event]) -> None:
+        """Take events, from any thread; a severe one gets a clip where the settings want that."""
+        if self._settings.severe_events:
+            self._heard.extend(events)
+
+    def _ask_for_events(self) -> None:
         before_ns, after_ns = (
             round(s * NS_PER_S) for s in (self._settings.severe_before_s, self._settings.severe_after_s)
         )
-        for event in found:
+        while self._heard:
+            event = self._heard.popleft()
             if event.severity == "severe" and event.confirmed and event.kind.startswith("harsh_"):
                 video = Video(from_ns=event.t_ns - before_ns, to_ns=event.t_ns + event.duration_ns + after_ns)
-                self.ask(event.t_ns, video, event.kind)
+                try:
+                    self.ask(event.t_ns, video, event.kind)
+                except StoreError as trouble:
+                    log.warning("%s: no clip of a severe event: %s", event.kind, trouble)
 
     def ask(self, t_ns: int, video: Video, reason: str, boot: str = "") -> str | None:
         """Begin a package of a clip without a crash; return its name, None where the day has brought enough.
@@ -128,8 +138,10 @@ class Clipper:
         """Say whether every camera has filmed the range, or will not any more."""
         if not incident.record_final:
             return False
+        if self._store.replayed(incident.boot):
+            return True
         if incident.boot != self._boot:  # the dashcam ends what was torn when it starts
-            return now_ns - self._begun_ns >= LATE_NS or self._store.replayed(incident.boot)
+            return now_ns - self._begun_ns >= LATE_NS
         if now_ns >= incident.video.to_ns + LATE_NS:
             return True
         filming = [names(self._video, camera) for camera in cameras(self._video)]

@@ -1,0 +1,97 @@
+"""The clerk: a thread that clips, packs and stamps beside the spine, for a package of video takes a second to read."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from agent import clock
+from agent.clip.clipper import Clipper
+from agent.dashcam.watch import VIDEO
+from agent.evidence.packager import Packager
+from agent.evidence.timestamp import Stamper
+from agent.incident.folder import PACKAGES
+from agent.records import Event
+from agent.store import Store
+
+if TYPE_CHECKING:
+    from agent.settings import AgentConfig
+
+PERIOD_S: Final = 1.0  # between two looks at the folders, which cost microseconds where nothing changed …
+CALM_S: Final = 5.0  # … and while no package grows
+MOST_ROUNDS: Final = 100  # of a replay's packages: each takes one
+
+
+class Clerk(threading.Thread):
+    """Tends clipper, packager and stamper until `stop`.
+
+    `on_told` is called when a `Package` record was stored, so that sync wakes; `on_bug` with what ended the thread.
+    """
+
+    def __init__(
+        self,
+        clipper: Clipper,
+        packager: Packager,
+        stamper: Stamper,
+        on_told: Callable[[], None],
+        on_bug: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name="evidence", daemon=True)
+        self._clipper = clipper
+        self._packager = packager
+        self._stamper = stamper
+        self._on_told = on_told
+        self._on_bug = on_bug
+        self._stopping = threading.Event()
+
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        folder: Path,
+        boot: str,
+        settings: "AgentConfig",
+        now_ns: int,
+        on_told: Callable[[], None],
+        on_bug: Callable[[BaseException], None],
+    ) -> Self:
+        """Make the clerk of the store in `folder`."""
+        packages = folder / PACKAGES
+        clipper = Clipper(store, packages, folder / VIDEO, boot, settings.clips, now_ns)
+        packager = Packager(store, packages, boot, clipper.material)
+        return cls(clipper, packager, Stamper(packages, settings.evidence), on_told, on_bug)
+
+    def run(self) -> None:
+        """Work until `stop`."""
+        try:
+            while not clock.wait(self._stopping, PERIOD_S if self._clipper.busy else CALM_S):
+                self.tend(clock.monotonic_ns())
+        except BaseException as bug:  # the top of this thread
+            self._on_bug(bug)
+
+    def tend(self, now_ns: int) -> bool:
+        """Do one round; say whether a package was told."""
+        self._clipper.tend(now_ns)
+        told = bool(self._packager.tend(now_ns))
+        if told:
+            self._on_told()
+        self._stamper.tend(now_ns)
+        return told
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """Take events that may be worth a clip; from any thread."""
+        self._clipper.hear(events)
+
+    def finish(self, now_ns: int) -> None:
+        """Pack everything that is ready, in place of the thread: a replay has no time to wait."""
+        for _ in range(MOST_ROUNDS):
+            if not self.tend(now_ns):
+                break
+        self._stamper.close()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """End after the work under way, before the store is closed; legal also where it was never started."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(seconds)
+        self._stamper.close()
