@@ -34,9 +34,9 @@ from tests.uploading import INCIDENT, add_package, kept
 
 SIZE = 50_000_000
 CHUNK = 65_536
-RUNS = 3
+RUNS = 2
 LINK_BYTES_PER_S = 1_250_000  # 10 Mbit/s, a usual uplink of 4G
-LINK_SIZE = 20_000_000
+LINK_SIZE = 16_000_000
 CUT_S = 5.0
 
 
@@ -135,8 +135,11 @@ def take(client, _, message):
     global count
     count += 1
     client.publish("answer", b"held", qos=1)
+answered = 0
 def taken(*_):
-    if count == int(sys.argv[2]):
+    global answered
+    answered += 1
+    if answered == int(sys.argv[2]):
         done.set()
 client = Client(CallbackAPIVersion.VERSION2)
 client.on_message, client.on_publish = take, taken
