@@ -1,8 +1,10 @@
 """The dashcam as a whole: what is filmed stands on disk with exact times, copied or encoded, come what may."""
 
+import contextlib
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ from agent.dashcam.process import Dashcam, HangError
 from agent.dashcam.settings import CameraSettings, load_dashcam
 from agent.dashcam.state import read_state
 from agent.errors import ConfigError, DriverError
+from agent.watchdog import Watchdog
 from drivers.camera import Offer
 from tests.dashcam_making import (
     BOOT,
@@ -381,6 +384,27 @@ def test_a_full_disk_is_told_costs_what_it_must_and_no_more(tmp_path: Path, monk
     assert not list((tmp_path / "video" / "front").glob("*.part"))
     for segment in found(tmp_path / "video"):
         assert len(decoded(segment)) == segment.frames
+
+
+def test_systemd_hears_of_the_start_of_pictures_and_of_the_end_and_nothing_while_none_come(tmp_path: Path) -> None:
+    def silent():
+        yield from steady(40)()
+        for _ in range(40):
+            yield None
+
+    camera = CameraSettings(source="/dev/video9", mode="encode", width=320, height=180, encoder="libx264")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        line = Watchdog(str(tmp_path / "notify"), 3 * S // 2)
+        Dashcam(config(camera), tmp_path / "video", boot=BOOT, watchdog=line, make=images([silent])).run()
+        heard = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard.append(systemd.recv(4096).decode())
+    assert heard[:2] == ["STATUS=films front", "READY=1"]
+    assert heard[-1] == "STOPPING=1"
+    assert 1 <= heard.count("WATCHDOG=1") <= 3  # three and a half seconds, of which two are silent
 
 
 def test_a_bug_in_a_thread_ends_the_process(tmp_path: Path, monkeypatch) -> None:

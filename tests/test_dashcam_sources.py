@@ -3,6 +3,7 @@
 import fcntl
 import os
 import select
+import socket
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +35,7 @@ class Device:
         context = SimpleNamespace(name=codec, width=640, height=480, extradata=None)
         stream = SimpleNamespace(codec_context=context, average_rate=Fraction(30), guessed_rate=None)
         self.streams = SimpleNamespace(video=[stream])
+        self.format = SimpleNamespace(name="video4linux2,v4l2")
         self.script = list(script)
         self.closed = False
 
@@ -205,6 +207,48 @@ def test_opencvs_stamp_of_a_device_is_the_kernels(monkeypatch) -> None:
     camera.open()
     for k in (1, 2):
         assert abs(camera.read(0.1).t_ns - (now_ns - 40 * MS + k * 33.3 * MS)) < 2000
+
+
+def served(path: Path, seconds: float) -> tuple[str, threading.Thread]:
+    """Send a file to the first who asks, evenly over `seconds`; return where, and the thread that does."""
+    server = socket.create_server(("127.0.0.1", 0))
+    data = path.read_bytes()
+
+    def send() -> None:
+        never, steps = threading.Event(), round(seconds * 50)
+        with server, server.accept()[0] as line:
+            for k in range(steps):
+                line.sendall(data[len(data) * k // steps : len(data) * (k + 1) // steps])
+                clock.wait(never, 0.02)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    return f"tcp://127.0.0.1:{server.getsockname()[1]}", sender
+
+
+@pytest.mark.parametrize(("name", "clock_of"), [("s.ts", "sender"), ("s.h264", "arrival")])
+def test_a_real_stream_is_read_with_times_near_its_arrival_and_its_end_is_trouble(
+    name, clock_of, tmp_path: Path
+) -> None:
+    url, sender = served(film_h264(tmp_path / name, 3, gop=15), 3)
+    began_ns = clock.monotonic_ns()
+    camera = Packets(Wish(url, 320, 180, 30.0))
+    offer = camera.open()
+    assert (offer.codec, offer.width, offer.height) == ("h264", 320, 180)
+    pictures: list[Picture] = []
+    with pytest.raises(DriverError, match="stream has ended"):
+        drain(camera, pictures)
+    sender.join(10)
+    camera.close()
+    assert 80 <= len(pictures) <= 90
+    shown = np.array([p.t_ns for p in pictures])
+    assert (np.diff(shown) > 0).all()
+    assert began_ns - 4 * S < shown[0]
+    assert shown[-1] <= clock.monotonic_ns()
+    assert camera._stamps.clock == clock_of
+    if clock_of == "sender":
+        assert np.abs(np.diff(shown) - S / 30).max() < 40 * MS
+        assert np.median(np.abs(np.diff(shown) - S / 30)) < MS  # the sender's distances, not those of arrival
 
 
 # stamps

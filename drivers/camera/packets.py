@@ -20,6 +20,7 @@ from drivers.camera.stamps import Stamps
 OPEN_S: Final = 10.0  # an RTSP camera that has to wake up
 SILENT_S: Final = 5.0  # a stream that says nothing for so long is cut
 NAP_S: Final = 0.004  # between two questions where there is nothing to wait on: an eighth of a frame at 30 fps
+TIMELESS: Final = ("h264", "hevc", "mjpeg", "mpjpeg")  # streams without times: libav makes some up, at 25 a second
 _V4L2: Final = "video4linux2"
 _NEVER: Final = threading.Event()  # waited on where nothing else is to be waited for
 
@@ -149,6 +150,8 @@ class Packets:
             self._damaged += 1
         # decoding times only grow; where a stream has pictures between two others, presentation times do not
         stamp = packet.pts if packet.dts is None or is_device(self._wish.source) else packet.dts
+        if self._container.format.name in TIMELESS:
+            stamp = None
         stamp_ns = None if stamp is None else round(stamp * packet.time_base * NS_PER_S)
         now_ns = clock.monotonic_ns()
         decode_ns = self._stamps.time_of(stamp_ns, now_ns, clock.wall_minus_monotonic_ns())
