@@ -129,6 +129,7 @@ class Car:
         self.rested = False
         feed = SimpleNamespace(name="elm327:x", rest=lambda *_, **__: self._rest(True), wake=lambda: self._rest(False))
         store = SimpleNamespace(heads=dict, positions=dict)
+        receiver = SimpleNamespace(progress=0, caught_up=True, wake=lambda: None, stop=lambda: None)
         keeper = SimpleNamespace(append=lambda *_: None, append_block=self.kept.append, flush=self._flush)
         self.pipeline = SimpleNamespace(spine=self.spine, sending=None, thin=None, park=self._park)
         self.life = Life()
@@ -141,7 +142,7 @@ class Car:
             self.life.now_s * S,
             feeds=lambda: [feed],  # type: ignore[list-item]
             linger=lambda _: None,
-            connect=lambda: None,  # type: ignore[arg-type,return-value]
+            connect=lambda: receiver,  # type: ignore[arg-type,return-value]
             status=lambda _: None,
         )
         self.life.power = self.parking.power

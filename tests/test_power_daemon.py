@@ -238,8 +238,10 @@ def test_without_a_network_it_rests_all_the_same(night: Any) -> None:
     Receiver.slow_s = None
     one = night(PowerRules(flush_s=60.0)).runs(1200.0)
     parked_s = one.told[0][0]
-    (first, *_) = Receiver.connections
+    first, *beats = Receiver.connections
     assert (first.ended_ns - START_NS) / S == pytest.approx(parked_s + 60, abs=25)
+    assert beats[:-1]
+    assert {round((b.ended_ns - b.begun_ns) / S) for b in beats[:-1]} <= {30, 31}  # nobody answers: no longer
     assert len(one.trips()) == 1  # durable, and sent when there is a network
 
 

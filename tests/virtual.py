@@ -21,6 +21,7 @@ import pytest
 from agent import clock, feed
 from agent.blocks import Block, empty_block, make_block
 from agent.channels import number
+from agent.clerk import Clerk
 from agent.daemon import Daemon, Place
 from agent.errors import DriverError
 from agent.feed import Feed
@@ -44,7 +45,7 @@ class _Waiting:
 
 
 class VirtualTime:
-    """Takes the place of `agent.clock` for the thread that makes it and for all feeds."""
+    """Takes the place of `agent.clock` for the thread that makes it, all feeds and the clerk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> None:
         self.now_ns = START_NS
@@ -56,29 +57,33 @@ class VirtualTime:
         monkeypatch.setattr(clock, "wait", self.wait)
         seeds = itertools.count(seed * 1000)
         monkeypatch.setattr(feed, "random", SimpleNamespace(Random=lambda: random.Random(next(seeds))))
-        start, run, join = Feed.start, Feed.run, Feed.join
+        for kind in (Feed, Clerk):  # the daemon's threads that wait for time; sync is a fake here
+            self._take_turns(monkeypatch, kind)
 
-        def started(one: Feed) -> None:
+    def _take_turns(self, monkeypatch: pytest.MonkeyPatch, kind: type[threading.Thread]) -> None:
+        start, run, join = kind.start, kind.run, kind.join
+
+        def started(one: threading.Thread) -> None:
             with self._lock:
                 self._running += 1
             start(one)
 
-        def ran(one: Feed) -> None:
+        def ran(one: threading.Thread) -> None:
             try:
                 self.wait(threading.Event(), 0.0)
                 run(one)
             finally:
                 self._leave()
 
-        def joined(one: Feed, timeout: float | None = None) -> None:
+        def joined(one: threading.Thread, timeout: float | None = None) -> None:
             self._leave()
             join(one, timeout)
             with self._lock:
                 self._running += 1
 
-        monkeypatch.setattr(Feed, "start", started)
-        monkeypatch.setattr(Feed, "run", ran)
-        monkeypatch.setattr(Feed, "join", joined)
+        monkeypatch.setattr(kind, "start", started)
+        monkeypatch.setattr(kind, "run", ran)
+        monkeypatch.setattr(kind, "join", joined)
 
     @property
     def now_s(self) -> float:

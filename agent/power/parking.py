@@ -173,7 +173,8 @@ class Parking:
         self._connected_ns = now_ns
         wait_s = min(ANSWER_S, self._rules.flush_s) if self._settled else self._rules.flush_s
         self._settle_by_ns = now_ns + round(wait_s * NS_PER_S)
-        self._pipeline.sending = self._connect()
+        self._pipeline.sending = sending = self._connect()
+        self._progress = sending.progress
 
     def _end_sync(self, now_ns: int, *, done: bool) -> None:
         """Disconnect until the next beat, unless the configuration wants to stay connected."""
