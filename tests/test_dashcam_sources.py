@@ -274,7 +274,7 @@ def test_jitter_of_the_network_moves_no_picture_by_more_than_it_delayed_the_best
         got = stamps.time_of(sent, taken + delay_ms * MS, WALL)
         if got is not None:
             errors.append((got - taken, min(delays[: i + 1]) * MS))
-    slack = len(delays) / 30 * DRIFT * 2 * S + 1000
+    slack = (len(delays) / 30 + 0.2) * DRIFT * 2 * S + 1000  # what two clocks may have parted by at the last arrival
     assert all(-slack <= error <= best + slack for error, best in errors)
 
 
