@@ -21,7 +21,7 @@ SPEED_NAMES: Final = ("wheel", "can", "obd", "gnss")
 SPEED_RING: Final = 512
 SPEED_NS: Final = 40_000_000  # faster sources are thinned out to this: 20 s in the ring
 
-# the kernel's own constants
+# The kernel's own constants, compiled into it: its cache does not notice a change here, so save kernel.py as well.
 CFC: Final = 60.0
 DESIGN_HZ: Final = 2.0775 * CFC  # SAE J211-1 appendix C: corner of the Butterworth filter of a CFC
 FILTER_FROM_HZ: Final = 300.0  # below, the corner comes too near to half the rate: the sensor's own low-pass has to do
