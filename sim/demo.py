@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -88,8 +89,10 @@ class Product:
 
     def __init__(self, folder: Path, stack: ExitStack, embedded_broker: bool) -> None:
         try:
-            from receiver import db, devices
+            from receiver import db, devices, packages
+            from receiver.filestore import FileStore
             from receiver.mqtt import Reception
+            from receiver.settings import FileSettings
         except ImportError as e:
             raise ConfigError(
                 f"the demo needs the receiver's libraries ({e.name}): pip install 'roadwitness[receiver]'"
@@ -106,7 +109,9 @@ class Product:
         with Store.open(folder / "agent") as store:
             self.device = store.device
             devices.enrol(self._engine, store.public_key.hex())
-        reception = Reception(self._engine, BrokerSettings(url=self.broker_url))
+        files = FileStore(FileSettings(), self.database_url)
+        on_package = partial(packages.arrived, self._engine, files)
+        reception = Reception(self._engine, BrokerSettings(url=self.broker_url), files=files, on_package=on_package)
         reception.start()
         stack.callback(reception.stop)
         if not reception.connected.wait(START_S):
