@@ -179,6 +179,8 @@ def test_a_second_record_with_more_files_makes_the_package_wait_again(bench: Ben
     before = bench.sync.status.files.sent
     add_package(bench.store, INCIDENT, {**files, "clip-front.mp4": late, "manifest.json": b"second"})
     assert not bench.acknowledged()
+    bench.run(lambda: bench.sync.status.files.packages == 1)
+    assert not marker(bench.store.folder / PACKAGES / INCIDENT).exists(), "retention leaves it alone"
     bench.run(bench.acknowledged)
     assert bench.sync.status.files.sent - before == len(late) + len(b"second"), "only what is new"
     assert (bench.folder / "files" / bench.store.device / INCIDENT / "manifest.json").read_bytes() == b"second"

@@ -396,7 +396,6 @@ class Uploads:
             if lacking and folder.is_dir():
                 log.warning("the receiver lacks files of package %s that it held before", stored.package.incident)
                 self._table.reopen(stored.package.incident)
-                marker(folder).unlink(missing_ok=True)
                 self._stale = True
         self._load()
 
@@ -411,6 +410,7 @@ class Uploads:
         found: dict[str, _File] = {}
         for p in stored:
             folder = self._packages / p.package.incident
+            self._protect(folder)
             for named in p.package.files if p.announced else ():
                 if self._usable(p, named):
                     file = self._files.get(named.sha256)
@@ -418,6 +418,13 @@ class Uploads:
         order = sorted(found.values(), key=lambda f: f.kind == "video")
         self._files = {f.id: f for f in order}
         self._flights = [f for f in self._flights if f.file.id in self._files]
+
+    def _protect(self, folder: Path) -> None:
+        """Keep retention from a package of which the receiver lacks something: new files, or ones that it lost."""
+        try:
+            marker(folder).unlink(missing_ok=True)
+        except OSError as e:
+            self._tell(f"{marker(folder)}: cannot be removed: {e.strerror}; check the disk")
 
     def _usable(self, stored: StoredPackage, named: PackageFile) -> bool:
         usable = filemessages.safe_name(named.name) and 0 <= named.size <= filemessages.LARGEST
