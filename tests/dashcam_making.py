@@ -12,10 +12,8 @@ import cv2
 import numpy as np
 
 from agent import clock
-from agent.dashcam.camera import make_camera
 from agent.dashcam.process import Dashcam
-from agent.dashcam.settings import CameraSettings, DashcamConfig, HealthSettings
-from agent.errors import DriverError
+from agent.dashcam.settings import CameraSettings, DashcamConfig
 from drivers.camera import EndError, Offer, Picture, Wish
 
 BOOT = "0123456789abcdef0123456789abcdef"
@@ -117,6 +115,3 @@ def raw(image: np.ndarray, t_ns: int) -> Picture:
 def running(arguments: list[str], cwd: Path) -> subprocess.Popen:
     command = [sys.executable, "-W", "ignore", "-c", "from agent.cli import main; main()", "dashcam", *arguments]
     return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
-
-
-__all__ = ["DriverError", "HealthSettings", "make_camera"]

@@ -20,14 +20,13 @@ from agent.boot import kernel_boot_id
 from agent.dashcam import segments, writing
 from agent.dashcam.camera import CameraAtWork
 from agent.dashcam.process import Dashcam, HangError
-from agent.dashcam.settings import CameraSettings, load_dashcam
+from agent.dashcam.settings import CameraSettings, HealthSettings, load_dashcam
 from agent.dashcam.state import read_state
 from agent.errors import ConfigError, DriverError
 from agent.watchdog import Watchdog
 from drivers.camera import Offer
 from tests.dashcam_making import (
     BOOT,
-    HealthSettings,
     S,
     Script,
     config,
@@ -79,6 +78,31 @@ def test_a_compressed_camera_is_copied_to_the_byte(codec: str, tmp_path: Path) -
     assert kept == wanted
     state = read_state(tmp_path / "video", "front")
     assert (state.state, state.mode, state.codec, state.counts["kept"]) == ("ended", "copy", codec, 210)
+
+
+CLIPS = ROOT.parent / "shared" / "data" / "video"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="../shared/data/video is absent")
+@pytest.mark.parametrize(("clip", "size"), [("solidWhiteRight", (960, 540)), ("vehicle_test_video", (1280, 720))])
+def test_real_road_video_is_copied_whole_and_its_camera_is_well(
+    clip: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    source = CLIPS / f"udacity_{clip}.mp4"
+    dashcam = run_whole(config(fast(source, fps=25.0)), tmp_path / "video")
+    with av.open(str(source)) as original:
+        wanted = [bytes(p) for p in original.demux(video=0) if p.size]
+    kept = []
+    for segment in found(tmp_path / "video"):
+        assert (segment.width, segment.height) == size
+        assert segment.end_ns - segment.start_ns <= 2 * S
+        assert len(decoded(segment)) == segment.frames
+        with av.open(str(segment.path)) as container:
+            kept += [bytes(p) for p in container.demux(video=0) if p.size]
+    assert kept == wanted
+    assert np.abs(np.diff(times(tmp_path / "video")) - 0.04 * S).max() < 2000
+    assert dashcam._watched[0].judge.problems(0, "") == {}
 
 
 def test_pictures_between_two_others_keep_their_times(tmp_path: Path) -> None:
