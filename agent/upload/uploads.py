@@ -5,23 +5,21 @@ Within a session (one birth of the device) the receiver is asked what it lacks o
 this between batches: `fill` sends what fits in the window, `take` hears an answer; nothing here waits.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from agent import filemessages, ranges
 from agent.clock import NS_PER_S
 from agent.errors import StoreError
 from agent.filemessages import Files, Init
 from agent.incident.folder import acknowledge, marker
-from agent.ranges import Ranges
 from agent.records import Health, PackageFile
 from agent.store.uploads import StoredPackage
 from agent.upload.budget import Budget
+from agent.upload.outgoing import Flight, OutgoingFile, sha256_of
 from agent.upload.pace import Pace
 from agent.upload.settings import UploadSettings
 from agent.upload.status import UploadStatus
@@ -30,7 +28,6 @@ log = logging.getLogger(__name__)
 
 # Files that are open at the receiver at once: a package has about ten, and every answer tells of all open ones.
 MOST_OPEN: Final = 8
-VIDEO: Final = (".mp4", ".mkv", ".mov", ".ts", ".avi")
 KEEP_NS: Final = 5 * NS_PER_S  # between two notes of progress, which are for people only
 LOOK_NS: Final = 60 * NS_PER_S  # how soon a budget of the next day is noticed
 MOST_TOLD: Final = 256
@@ -53,40 +50,6 @@ class PackageTable(Protocol):
 
     def keep_progress(self, acknowledged: dict[str, int]) -> None:
         """Keep how many bytes of some files the receiver holds."""
-
-
-@dataclass(slots=True)
-class _File:
-    """One file that the receiver may lack; what it said in this session."""
-
-    id: str
-    path: Path
-    size: int
-    missing: Ranges | None = None  # None until it was told
-    revision: int = -1
-    asked: bool = False  # init is under way
-    ending: bool = False  # fin is under way
-    done: bool = False
-    suspect: bool = False  # it was refused: look whether it is still what the record says
-    hold_ns: int = 0  # leave it alone until then
-    sent: Ranges = field(default_factory=list)
-
-    @property
-    def kind(self) -> Literal["records", "video"]:
-        return "video" if self.path.suffix in VIDEO else "records"
-
-    def forget(self) -> None:
-        self.missing, self.revision = None, -1
-        self.asked = self.ending = self.done = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    file: _File
-    start: int
-    end: int
-    sent_ns: int
-    acknowledged_then: int
 
 
 class Uploads:
@@ -112,8 +75,8 @@ class Uploads:
         self.silent = False  # answers stayed away: sync should ask who we are to the receiver, then `begin` again
         self._stale = True
         self._waiting: dict[str, StoredPackage] = {}  # by incident
-        self._files: dict[str, _File] = {}  # by id, in the order in which they go
-        self._flights: list[_Flight] = []
+        self._files: dict[str, OutgoingFile] = {}  # by id, in the order in which they go
+        self._flights: list[Flight] = []
         self._now_ns = 0
         self._due_ns: int | None = None  # when the answer that is expected is overdue
         self._again_ns = IDLE_NS
@@ -249,16 +212,16 @@ class Uploads:
                 return self._chunk(file, *piece, publish)
         return False
 
-    def _init(self, file: _File, publish: Publish) -> bool:
+    def _init(self, file: OutgoingFile, publish: Publish) -> bool:
         init = Init(name=file.path.name, size=file.size, checksum=file.id)
         file.asked = publish(filemessages.init_topic(self._device, file.id), filemessages.encode_init(init))
         return file.asked
 
-    def _fin(self, file: _File, publish: Publish) -> bool:
+    def _fin(self, file: OutgoingFile, publish: Publish) -> bool:
         file.ending = publish(filemessages.fin_topic(self._device, file.id, file.size), b"")
         return file.ending
 
-    def _next_piece(self, file: _File) -> tuple[int, int] | None:
+    def _next_piece(self, file: OutgoingFile) -> tuple[int, int] | None:
         """Return the first bytes that are missing and not under way."""
         left = file.missing or []
         for flight in self._flights:
@@ -269,7 +232,7 @@ class Uploads:
         start, end = left[0]
         return start, min(end, start + self._pace.chunk())
 
-    def _chunk(self, file: _File, start: int, end: int, publish: Publish) -> bool:
+    def _chunk(self, file: OutgoingFile, start: int, end: int, publish: Publish) -> bool:
         size = end - start
         if self._budget is not None and not self._budget.allows(file.kind, size, self._now_ns):
             self._tell(
@@ -288,7 +251,7 @@ class Uploads:
             return True
         if not publish(filemessages.chunk_topic(self._device, file.id, start, data), data):
             return False  # the connection is gone; `lost` follows
-        self._flights.append(_Flight(file, start, end, self._now_ns, self._pace.acknowledged))
+        self._flights.append(Flight(file, start, end, self._now_ns, self._pace.acknowledged))
         self._pace.sent(size)
         if self._budget is not None:
             self._budget.spend(file.kind, size)
@@ -299,11 +262,11 @@ class Uploads:
         self._again += size - (ranges.total(file.sent) - known)
         return True
 
-    def _there(self, file: _File) -> bool:
+    def _there(self, file: OutgoingFile) -> bool:
         """Say whether a file is what its record says, as far as that is cheap; hold it where it is not."""
         try:
             size = file.path.stat().st_size
-            same = size == file.size and (not file.suspect or _sha256(file.path) == file.id)
+            same = size == file.size and (not file.suspect or sha256_of(file.path) == file.id)
             reason = "" if same else "it is not what its record says; the rest of the package goes without it"
         except OSError as e:
             reason = e.strerror or str(e)
@@ -311,7 +274,7 @@ class Uploads:
             self._leave(file, reason)
         return not reason
 
-    def _read(self, file: _File, start: int, size: int) -> bytes | None:
+    def _read(self, file: OutgoingFile, start: int, size: int) -> bytes | None:
         try:
             descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -326,18 +289,18 @@ class Uploads:
             return None
         return data
 
-    def _leave(self, file: _File, reason: str) -> None:
+    def _leave(self, file: OutgoingFile, reason: str) -> None:
         self._tell(f"{file.path} cannot be sent: {reason}")
         self._hold(file)
 
-    def _hold(self, file: _File) -> None:
+    def _hold(self, file: OutgoingFile) -> None:
         file.forget()
         file.hold_ns = self._now_ns + round(self._settings.refused_s * NS_PER_S)
         self._flights = [f for f in self._flights if f.file is not file]
 
     # hearing
 
-    def _hear(self, file: _File, held: filemessages.OpenFile) -> None:
+    def _hear(self, file: OutgoingFile, held: filemessages.OpenFile) -> None:
         if held.revision < file.revision:
             return  # overtaken on the way by a later answer, as two receivers may do
         file.revision = held.revision
@@ -355,7 +318,7 @@ class Uploads:
         self._flights = left
         self._unkept[file.id] = file.size - ranges.total(file.missing)
 
-    def _finished(self, file: _File) -> None:
+    def _finished(self, file: OutgoingFile) -> None:
         for flight in self._flights:
             if flight.file is file:
                 self._pace.arrived(flight.end - flight.start, flight.sent_ns, flight.acknowledged_then, self._now_ns)
@@ -366,7 +329,7 @@ class Uploads:
         self._attempts = 0
         self._unkept[file.id] = file.size
 
-    def _refused(self, file: _File, reason: str) -> None:
+    def _refused(self, file: OutgoingFile, reason: str) -> None:
         self._reason = f"{file.path.name}: {reason}"
         self._tell(f"the receiver refuses {file.path}: {reason}")
         self._hold(file)
@@ -407,14 +370,14 @@ class Uploads:
         self._stale = False
         stored = [p for p in self._table.packages() if not p.acknowledged]
         self._waiting = {p.package.incident: p for p in stored}
-        found: dict[str, _File] = {}
+        found: dict[str, OutgoingFile] = {}
         for p in stored:
             folder = self._packages / p.package.incident
             self._protect(folder)
             for named in p.package.files if p.announced else ():
                 if self._usable(p, named):
                     file = self._files.get(named.sha256)
-                    found.setdefault(named.sha256, file or _File(named.sha256, folder / named.name, named.size))
+                    found.setdefault(named.sha256, file or OutgoingFile(named.sha256, folder / named.name, named.size))
         order = sorted(found.values(), key=lambda f: f.kind == "video")
         self._files = {f.id: f for f in order}
         self._flights = [f for f in self._flights if f.file.id in self._files]
@@ -484,8 +447,3 @@ class Uploads:
         self._told.add(text)
         log.warning("%s", text)
         self._on_health(Health(t_ns=self._now_ns, source="uplink", state="degraded", detail=text))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
