@@ -330,6 +330,7 @@ class Daemon:
             keeper.append([(record.t_ns, record) for record in told])
             if pipeline.sending is not None:
                 pipeline.sending.wake()
+        self._cameras.rest(now_ns, self._parking is not None and self._parking.power.asleep)
         self._cameras.say(now_ns, pipeline.spine.boot_time.offset_ns, pipeline.spine.speed)
 
     def _watch_feeds(self, now_ns: int, ladder: Ladder) -> None:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Maker = Callable[[Wish, bool], Camera]  # what is asked for, and whether raw pictures are wanted
 
+REST_S: Final = 60.0  # a rest is looked at again, should a word of its end be lost
 READ_S: Final = 0.5  # longest read without a picture; bounds how long stopping takes
 RAW: Final = "rawvideo"
 MOST_PIECES_BYTES: Final = 33_554_432  # that wait for the disk: 60 s of H.264 at 4 Mbit/s, 4 s of MJPEG
@@ -73,6 +74,8 @@ class CameraAtWork:
         self._make = make
         self._hold_ns = hold_ns
         self._stopping = threading.Event()
+        self._resting = threading.Event()
+        self._woken = threading.Event()  # set by whatever ends a rest
         self._busy: dict[str, tuple[str, int]] = {}  # thread -> step, since when
         self._past: dict[str, int] = {}  # counts of sessions that are over
         self._camera: Camera | None = None
@@ -86,6 +89,23 @@ class CameraAtWork:
     def stop(self) -> None:
         """End after the present picture."""
         self._stopping.set()
+        self._woken.set()
+
+    def rest(self, resting: bool) -> None:
+        """Let go of the camera after the present picture, or open it again."""
+        if resting == self._resting.is_set():
+            return
+        if resting:
+            self._woken.clear()
+            self._resting.set()
+        else:
+            self._resting.clear()
+            self._woken.set()
+
+    @property
+    def resting(self) -> bool:
+        """Say whether it was told to rest."""
+        return self._resting.is_set()
 
     def join(self, seconds: float) -> bool:
         """Wait for the end; say whether it came."""
@@ -131,6 +151,10 @@ class CameraAtWork:
             while not self._stopping.is_set() and clock.monotonic_ns() < self._hold_ns:
                 clock.wait(self._stopping, READ_S)
             while not self._stopping.is_set() and not self.ended:
+                if self._resting.is_set():
+                    self.reason = ""
+                    clock.wait(self._woken, REST_S)
+                    continue
                 kept = self.work.kept
                 try:
                     self._session()
@@ -279,7 +303,7 @@ class CameraAtWork:
     def _read(self, give: Callable[[Picture], object]) -> None:
         camera = self._camera
         assert camera is not None
-        while not self._stopping.is_set() and self._error is None:
+        while not (self._stopping.is_set() or self._resting.is_set()) and self._error is None:
             picture = self._during("read", lambda: camera.read(READ_S))
             if picture is not None:
                 self.work.came_ns = clock.monotonic_ns()

@@ -114,6 +114,12 @@ class Judge:
         self._last_ns = t_ns
         self._told.pop("lost", None)
 
+    def rested(self, now_ns: int) -> None:
+        """Note that nothing was asked of the camera until now."""
+        self._last_ns = now_ns
+        self._told.clear()
+        self._forget()
+
     def tell(self, trouble: Trouble, now_ns: int, value: float, detail: str) -> None:
         """Note a trouble that somebody else found; it stands until `well`."""
         before = self._told.get(trouble)
@@ -153,14 +159,18 @@ class Judge:
         silent_s = (now_ns - self._last_ns) / NS_PER_S
         if silent_s >= self._settings.lost_s:
             self._told.setdefault("lost", Problem(self._last_ns, 0.0, reason or "gives no picture"))
-            self._kept.clear()
-            for trouble in self._lasting.values():  # what is not seen is not judged
-                trouble.since_ns, trouble.away_ns, trouble.stands = None, None, False
+            self._forget()
         found = dict(self._told)
         for name, lasting in self._lasting.items():
             if lasting.stands and lasting.since_ns is not None:
                 found[name] = Problem(lasting.since_ns, *self._values[name])
         return found
+
+    def _forget(self) -> None:
+        """Begin anew with what must last: what is not seen is not judged."""
+        self._kept.clear()
+        for trouble in self._lasting.values():
+            trouble.since_ns, trouble.away_ns, trouble.stands = None, None, False
 
     def _sharp(self, look: Look, blind: bool) -> None:
         """Judge sharpness, and learn it; a blind or frozen camera teaches nothing."""

@@ -18,6 +18,7 @@ from agent.dashcam.camera import CameraAtWork, Maker, make_camera
 from agent.dashcam.health import Judge
 from agent.dashcam.keeping import Work
 from agent.dashcam.quota import Quota
+from agent.dashcam.resting import may_rest
 from agent.dashcam.salvage import salvage
 from agent.dashcam.segments import cameras, names
 from agent.dashcam.settings import DashcamConfig, load_dashcam
@@ -138,6 +139,9 @@ class Dashcam:
         if now_ns < self._second_ns:
             return
         self._second_ns = now_ns + NS_PER_S
+        resting = self._config.rest_parked and may_rest(self._folder, self._boot, now_ns)
+        for watched in self._watched:
+            watched.at_work.rest(resting)
         self._quota.make_room()
         for watched in self._watched:
             self._judge(watched, now_ns)
@@ -158,6 +162,12 @@ class Dashcam:
         """Form an opinion; tell it where it has changed."""
         at_work, judge = watched.at_work, watched.judge
         work = at_work.work
+        if at_work.resting:
+            judge.rested(now_ns)
+            if watched.state is None or watched.state.state != "resting" or now_ns - watched.state.t_ns >= REFRESH_NS:
+                watched.troubles = {}
+                self._publish(watched, now_ns, "resting")
+            return
         fps = judge.rate(now_ns, work.kept)
         if work.refusal:
             full = "; all that stands is kept for incidents" if self._quota.full else ""
@@ -223,7 +233,7 @@ class Dashcam:
         moved = []
         for watched in self._watched:
             progress = (watched.at_work.work.came_ns, watched.at_work.attempts)
-            moved.append(progress != watched.progress or watched.at_work.ended)
+            moved.append(progress != watched.progress or watched.at_work.ended or watched.at_work.resting)
             watched.progress = progress
         if any(moved):
             self._watchdog.fed(now_ns)

@@ -89,6 +89,7 @@ class DashcamConfig:
     segment_s: float = 2.0  # longest segment: what a power cut may cost
     sync_s: float = 1.0  # a segment that grows is made durable so often
     min_free_bytes: int = 1_073_741_824  # left on the disk for the agent's store and packages
+    rest_parked: bool = True  # the cameras rest while the agent says that the car is parked, and spare its battery
     hang_s: float = 20.0  # a camera's driver, a codec or the disk that takes longer hangs: the process ends
     retry_s: float = 1.0  # first wait before a lost camera is opened again, doubled each time …
     retry_cap_s: float = 30.0  # … up to this

@@ -33,7 +33,7 @@ class CameraState(msgspec.Struct, frozen=True, kw_only=True):
     camera: str
     boot: str
     t_ns: int
-    state: Literal["starting", "ok", "degraded", "lost", "ended"]
+    state: Literal["starting", "ok", "degraded", "lost", "resting", "ended"]
     problems: dict[Trouble, Problem] = {}
     mode: Literal["copy", "encode", ""] = ""
     codec: str = ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.clock import NS_PER_S
+from agent.dashcam.resting import RestSaying
 from agent.dashcam.segments import cameras
 from agent.dashcam.shown import Now, write_now
 from agent.dashcam.state import FILE, SILENT_NS, CameraState, Problem, Trouble, read_state
@@ -43,6 +44,11 @@ class CameraWatch:
         self._health: dict[str, tuple[str, str]] = {}
         self._read: dict[str, tuple[int, CameraState | None]] = {}
         self._overlay = False
+        self._rest = RestSaying(folder, boot)
+
+    def rest(self, now_ns: int, parked: bool) -> None:
+        """Let the cameras rest while the car is parked."""
+        self._rest.say(now_ns, parked)
 
     def look(self, now_ns: int) -> list[Event | Health]:
         """Return what is new since the last look."""
@@ -89,6 +95,8 @@ class CameraWatch:
         if state.boot != self._boot:
             detail = "the dashcam has not started; see: systemctl status roadwitness-dashcam"
             return "lost", detail, {"lost": Problem(self._begun_ns, START_NS / NS_PER_S, detail)}
+        if state.state == "resting":
+            return "ok", "rests while the car is parked", {}
         if state.state == "ended":
             return "lost", "the dashcam was stopped", {}
         if now_ns - state.t_ns > SILENT_NS:
