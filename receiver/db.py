@@ -302,6 +302,53 @@ transfer = Table(
 )
 Index("transfer_state", transfer.c.device, transfer.c.state)
 
+# What the verifier found in a whole package, and in which edition of it.
+package_check = Table(
+    "package_check",
+    metadata,
+    Column("device", _NAME),
+    Column("incident", String(16)),
+    Column("digest", String(64), nullable=False),  # of the Package record that named the files
+    Column("exit_code", Integer, nullable=False),  # of agent.evidence.verify_package
+    Column("edition", BigInteger),  # as the manifest says; NULL where it could not be read
+    Column("files", BigInteger, nullable=False),
+    Column("records", BigInteger, nullable=False),
+    Column("report", Text, nullable=False),  # sentences, faults, notes and what is missing, as JSON
+    Column("checked_utc_ns", BigInteger, nullable=False),
+    PrimaryKeyConstraint("device", "incident"),
+)
+Index("package_check_time", package_check.c.device, package_check.c.checked_utc_ns)
+
+claim = Table(
+    "claim",
+    metadata,
+    Column("id", String(16), primary_key=True),  # receiver.claims.claim_id
+    Column("device", _NAME, nullable=False),
+    Column("incident", String(16), nullable=False),
+    Column("opened_utc_ns", BigInteger, nullable=False),
+    Column("opened_by", String(16), nullable=False),  # device
+    Column("suspected", Boolean, nullable=False),  # the newest record of the crash only suspects one
+    Column("state", String(16), nullable=False),  # reported; evidence: its package is whole and proved
+    Column("state_utc_ns", BigInteger, nullable=False),
+    UniqueConstraint("device", "incident", name="claim_incident"),
+)
+
+# Who looked at what of a crash: rows are added and never changed, each hash covers the row before it.
+access_log = Table(
+    "access_log",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("utc_ns", BigInteger, nullable=False),
+    Column("who", _NAME, nullable=False),
+    Column("address", _NAME, nullable=False),
+    Column("device", _NAME, nullable=False),
+    Column("incident", String(16), nullable=False),
+    Column("what", String(16), nullable=False),  # receiver.access.WHAT
+    Column("name", String(100), nullable=False),  # of the file, or empty
+    Column("hash", LargeBinary, nullable=False),
+    Index("access_log_of", "device", "incident", "seq"),
+)
+
 live = Table(
     "live",
     metadata,

@@ -94,7 +94,10 @@ class FileStore:
         gone = 0
         for path in self._partials.iterdir():
             if path.name not in known and path.stat().st_mtime_ns < before_utc_ns:
-                path.unlink(missing_ok=True)
+                if path.is_dir():  # of `exactly`
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
                 gone += 1
         return gone
 
@@ -156,6 +159,29 @@ class FileStore:
             for found in self._fs.ls(place, detail=False):
                 self._fs.get_file(found, str(Path(copied) / found.rsplit("/", 1)[-1]))
             yield Path(copied)
+
+    @contextmanager
+    def exactly(self, device: str, incident: str, names: Sequence[str]) -> Iterator[Path]:
+        """Give a local folder with just these files of a package, as far as they are there, while it is used.
+
+        What a receiver that died left beside them, and what an earlier edition named, is not in it.
+        """
+        with tempfile.TemporaryDirectory(prefix="view-", dir=self._partials) as folder:
+            for name in names:
+                source, target = self.path(device, incident, name), Path(folder) / name
+                try:
+                    if not self._local:
+                        self._fs.get_file(source, str(target))
+                        continue
+                    try:
+                        os.link(source, target, follow_symlinks=False)
+                    except FileNotFoundError:
+                        raise
+                    except OSError:
+                        shutil.copyfile(source, target, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+            yield Path(folder)
 
     def remove(self, device: str, incident: str) -> None:
         """Remove a package's folder; one that is gone is fine."""

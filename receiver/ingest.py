@@ -20,7 +20,7 @@ from agent import chain, messages
 from agent.chain import START, Entry
 from agent.filemessages import Files, encode_files
 from agent.messages import Ack, Batch, Birth, MessageError
-from receiver import db, packages, projections
+from receiver import claims, db, packages, projections
 from receiver.filestore import FileStore
 from receiver.transfers import FileMessage, Transfers
 
@@ -279,6 +279,7 @@ class Ingest:
             )
         connection.execute(insert(db.entry), rows)
         projections.project(connection, device, known, now_ns)
+        claims.report(connection, device, known, now_ns)
         named, unusable = packages.expect(connection, device, known, now_ns)
         self._named += named
         for _ in range(unusable):

@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, Engine, delete, exists, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
+from agent import clock
 from agent.filemessages import LARGEST, record_digest, safe_name
 from agent.records import Package
-from receiver import db
+from receiver import checks, db
 from receiver.filestore import FileStore
 from receiver.projections import INCIDENT, Known
 
@@ -71,7 +72,9 @@ def arrived(engine: Engine, files: FileStore, arrival: Arrival) -> None:
 
     The same package may be given again after a restart. Raise RoadwitnessError or OSError to be called again later.
     """
-    log.info("package %s of device %s is whole", arrival.incident, arrival.device)
+    found = checks.check(engine, files, arrival.device, arrival.incident, clock.wall_ns())
+    told = "was replaced while it was checked" if found is None else found.verdict
+    log.info("package %s of device %s is whole: %s", arrival.incident, arrival.device, told)
 
 
 def expect(connection: Connection, device: str, known: Sequence[Known], now_ns: int) -> tuple[list[str], int]:
