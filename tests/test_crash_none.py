@@ -252,3 +252,18 @@ def test_a_box_turned_over_while_the_car_stands_is_none() -> None:
 
 def test_leaning_by_45_degrees_is_no_rollover() -> None:
     assert [c for c in crashes(detect(block_of(rolling(45.0, 1.0, 10.0, 3.0)))[0]) if c.kind == "rollover"] == []
+
+
+def test_a_box_that_rocks_hard_in_its_holder_has_not_rolled_over() -> None:
+    """Its gyroscopes lose the way; the accelerometer's mean does not."""
+    from agent.detect.settings import DetectionSettings
+    from agent.fuse.settings import FusionSettings
+    from agent.spine import Spine
+    from agent.trips import TripSettings
+    from sim.drive import simulate
+
+    spine = Spine(FusionSettings(), DetectionSettings(), TripSettings(), boot="rocks")
+    drive = simulate("rough-road", 21, 60.0)
+    outputs = [spine.step(block) for block in drive.blocks()] + [spine.finish()]
+    assert [crash for output in outputs for crash in output.crashes] == []
+    assert spine.counts["crash_upright"] > 0

@@ -29,6 +29,7 @@ REASONS: Final = (
     "swung_back",
     "still_driving",
     "tilted",
+    "upright",
     "speed_glitch",
     "clipped_bump",
     "bumps_over_limit",
@@ -261,7 +262,11 @@ class CrashDetector:
         )
 
     def _rolled(self, leaning_ns: int, now: int) -> None:
-        """More than 60° from upright for a second: the car, or a box that came off?"""
+        """More than 60° from upright for a second: the car, or a box that came off, or rocks in its holder?"""
+        if of.reads_upright(self._s["low"], self._s["home"], self._settings.tilt_deg):
+            self._reasons["upright"] += 1
+            self._s["over_told"], self._s["over_from"] = 0, now  # asked again in a second
+            return
         moving = self._evidence.moving(leaning_ns)
         if moving is None:
             seen = self._trace(self._s["gravity"].copy(), now)

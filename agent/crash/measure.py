@@ -1,7 +1,7 @@
 """What the rings say of one collision: time zero, velocity change, direction, shape; plain numpy, once per event."""
 
 from dataclasses import dataclass
-from math import atan2, degrees, pi, sin
+from math import acos, atan2, degrees, pi, sin
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float64]
 CURVE_STEP_MS: Final = 10  # 49 CFR 563.7: 100 samples a second, for 250 ms
 CURVE_MS: Final = 250
 TAIL_NS: Final = 30_000_000  # the record ends 30 ms after the event
+LEAST_MEAN_G: Final = 0.3  # less says nothing of where up is
 ONE_WAY: Final = 0.6  # of a pulse's pushes add up in one direction, or it is none
 QUIET_G: Final = 0.5  # horizontal acceleration below which contact has not begun
 WALK_NS: Final = 40_000_000
@@ -277,3 +278,14 @@ def full_pulse(of: Trace, begin_ns: int, end_ns: int) -> tuple[float, float]:
         return 0.0, width
     peak = rail / max(sin(pi * max(width - dwell, 0.0) / (2.0 * width)), 0.2)
     return 2.0 * peak * width / pi, width
+
+
+def reads_upright(mean: Floats, home: Floats, within_deg: float) -> bool:
+    """Say whether the accelerometer's own mean float64[3] points where it usually does, a unit vector.
+
+    Gyroscopes that are shaken hard lose the way; a car that lies on its side for a second shows gravity there.
+    """
+    size = float(np.linalg.norm(mean))
+    if size < LEAST_MEAN_G * G:
+        return False
+    return degrees(acos(min(1.0, max(-1.0, float(mean @ home) / size)))) < within_deg
