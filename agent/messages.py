@@ -141,7 +141,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Address(NamedTuple):
-    """A topic taken apart: `what` is up, birth, status, live, ack, file or files; `lane` only for up and file.
+    """A topic taken apart: `what` is up, birth, status, live, ack, command, file or files; `lane` for up and file.
 
     For `file` it is what follows `file/`, which agent.filemessages takes apart.
     """
@@ -153,7 +153,7 @@ class Address(NamedTuple):
 
 ROOT: Final = "rw/v1"
 _TOPIC: Final = re.compile(
-    rf"{ROOT}/(rw-[0-9a-f]{{16}})/(?:(birth|status|live|ack|files)|up/({'|'.join(LANES)})|file/([0-9a-z/]+))"
+    rf"{ROOT}/(rw-[0-9a-f]{{16}})/(?:(birth|status|live|ack|files|command)|up/({'|'.join(LANES)})|file/([0-9a-z/]+))"
 )
 UP_FILTER: Final = f"{ROOT}/+/up/+"
 BIRTH_FILTER: Final = f"{ROOT}/+/birth"
@@ -162,7 +162,7 @@ LIVE_FILTER: Final = f"{ROOT}/+/live"
 
 
 def topic(device: str, what: str, lane: str = "") -> str:
-    """Return the topic of `what` (birth, status, live, ack, files, or up with a lane) of one device."""
+    """Return the topic of `what` (birth, status, live, ack, files, command, or up with a lane) of one device."""
     return f"{ROOT}/{device}/{what}/{lane}" if lane else f"{ROOT}/{device}/{what}"
 
 

@@ -52,6 +52,8 @@ DRIVING_KINDS: Final[frozenset[str]] = frozenset(
 )
 CrashKind = Literal["impact", "rollover", "suspected"]
 TimeQuality = Literal["none", "restored", "ntp", "gnss"]
+# refused: not allowed here; failed: it was allowed and could not be done
+ReplyState = Literal["accepted", "done", "refused", "failed"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -247,6 +249,25 @@ class Package(Record, frozen=True, kw_only=True):
     files: list[PackageFile]
 
 
+class Reply(Record, frozen=True, kw_only=True):
+    """What came of one command: told when it is taken up, and again when it is over.
+
+    It names who asked and why, so that the owner sees it whoever asked. A device knows by its replies which commands
+    it has had: none is obeyed twice.
+    """
+
+    id: str  # of the command, 32 hex digits
+    t_ns: int
+    command: str  # its name, e.g. "clip"
+    state: ReplyState
+    detail: str  # one plain sentence
+    actor: str  # who asked, as the receiver says …
+    reason: str  # … and why
+    key: str  # that signed the command, 64 hex digits
+    expires_utc_ns: int  # of the command
+    incident: str | None = None  # the package that comes of it
+
+
 def incident_id(boot: str, t_ns: int) -> str:
     """Name an incident by boot and time zero (in ms, since stored times are rounded): 16 hex digits."""
     return hashlib.sha256(f"{boot}:{t_ns // 1_000_000}".encode()).hexdigest()[:16]
@@ -263,6 +284,7 @@ KINDS: Final[dict[str, type[Record]]] = {
     "curve": Curve,
     "crash": Crash,
     "package": Package,
+    "reply": Reply,
 }
 KIND_LANES: Final[dict[str, str]] = {
     "event": "event",
@@ -274,4 +296,5 @@ KIND_LANES: Final[dict[str, str]] = {
     "curve": "track",
     "crash": "crash",
     "package": "clip",
+    "reply": "reply",
 }

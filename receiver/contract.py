@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent import filemessages, messages
+from agent import commandmessages, filemessages, messages
 from agent.records import KINDS
 
 # file stem -> type
@@ -23,6 +23,9 @@ TYPES: Final[dict[str, Any]] = {
     "ack": messages.Ack,
     "init": filemessages.Init,
     "files": filemessages.Files,
+    "command": commandmessages.Command,
+    "signed-command": commandmessages.SignedCommand,
+    "clip-arguments": commandmessages.ClipArguments,
     **{f"record-{kind}": record for kind, record in KINDS.items()},
 }
 

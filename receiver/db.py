@@ -6,7 +6,7 @@ what the best clock record of that boot says, also backwards: `utc_ns` computes 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from importlib import import_module
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -26,20 +26,20 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    create_engine,
-    event,
     insert,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, FromClause
 
-from agent.errors import ConfigError, StoreError
+from agent.errors import StoreError
+from receiver.engine import engine_of, parse
 from receiver.settings import DEFAULT_URL
 
 SCHEMA: Final = 1
+# Modules that add further tables to `metadata`: those that are about something else than receiving.
+FURTHER: Final = ("receiver.claiming.tables",)
 
 metadata = MetaData()
 
@@ -254,6 +254,41 @@ package = _projection(
 )
 Index("package_incident", package.c.device, package.c.incident)
 
+reply = _projection(
+    "reply",  # a command has two where it was taken up, else one
+    Column("command_id", String(32), nullable=False),
+    Column("command", String(32), nullable=False),
+    Column("state", String(16), nullable=False),  # accepted, done, refused, failed
+    Column("detail", Text, nullable=False),
+    Column("actor", _NAME, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("expires_utc_ns", BigInteger, nullable=False),
+    Column("incident", String(16)),
+)
+Index("reply_command", reply.c.device, reply.c.command_id)
+
+# What was asked of devices, as it was signed; no process needs the key to send it again.
+command = Table(
+    "command",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("device", _NAME, nullable=False),
+    Column("command", String(32), nullable=False),
+    Column("arguments", Text, nullable=False),  # JSON
+    Column("reason", Text, nullable=False),
+    Column("actor", _NAME, nullable=False),
+    Column("issued_utc_ns", BigInteger, nullable=False),
+    Column("expires_utc_ns", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("sent_utc_ns", BigInteger),  # first, NULL before
+    Column("state", String(16), nullable=False),  # waiting, then what the device's replies say
+    Column("state_utc_ns", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("incident", String(16)),
+    Index("command_device", "device", "issued_utc_ns"),
+)
+Index("command_unsent", command.c.sent_utc_ns, command.c.issued_utc_ns)
+
 # What the newest Package record of an incident says, and how far its files are.
 package_state = Table(
     "package_state",
@@ -379,10 +414,12 @@ def open_database(url: str = DEFAULT_URL) -> Engine:
 
     Raise ConfigError for a URL that cannot be used and StoreError for a database that cannot be opened or is newer.
     """
-    parsed = _parse(url)
+    for module in FURTHER:
+        import_module(module)
+    parsed = parse(url)
     shown = parsed.render_as_string(hide_password=True)
     try:
-        engine = _engine(parsed)
+        engine = engine_of(parsed)
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7237)")  # two processes may start at once
@@ -398,44 +435,6 @@ def open_database(url: str = DEFAULT_URL) -> Engine:
         raise StoreError(
             f"database {shown}: has schema {found}, this version knows {SCHEMA}; install the newer version"
         )
-    return engine
-
-
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-        parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError) as e:
-        raise ConfigError(
-            f"database {url!r}: not a database URL; write sqlite:///FILE or postgresql+psycopg://…"
-        ) from e
-    if backend not in ("sqlite", "postgresql"):
-        raise ConfigError(f"database {backend}: not supported; use sqlite or postgresql+psycopg")
-    if backend == "sqlite" and parsed.database:
-        folder = Path(parsed.database).parent
-        if not folder.is_dir():
-            raise ConfigError(f"database {url!r}: folder {folder} does not exist; create it first")
-    return parsed
-
-
-def _engine(url: URL) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 30.0})
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: Any) -> None:
-        # Transactions are begun by us, as writers (below): sqlite3's own way begins them late and upgrades them,
-        # which fails at once when another process writes, whatever the time-out.
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")  # what is acknowledged must survive a power cut
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
-
     return engine
 
 

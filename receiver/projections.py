@@ -20,6 +20,7 @@ QUALITIES: Final = ("none", "restored", "ntp", "gnss")  # worst first
 UNKNOWN_KIND: Final = "unknown_kind"
 INVALID_BODY: Final = "invalid_body"
 INCIDENT: Final = re.compile(r"[0-9a-f]{16}")
+COMMAND_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 Row = dict[str, Any]
 
@@ -99,8 +100,18 @@ def _package_row(r: Any) -> Row:
     return {**row, "files": len(r.files), "bytes": sum(f.size for f in r.files)}
 
 
+def _reply_row(r: Any) -> Row:
+    row = {**_same(r, "t_ns state detail reason expires_utc_ns"), "command_id": _fitting(COMMAND_ID, r.id)}
+    row["incident"] = None if r.incident is None else _incident(r.incident)
+    return {**row, "command": r.command[:32], "actor": r.actor[:64]}
+
+
+def _fitting(pattern: re.Pattern[str], text: str) -> str | float:
+    return text if pattern.fullmatch(text) else math.nan  # not storable
+
+
 def _incident(text: str) -> str | float:
-    return text if INCIDENT.fullmatch(text) else math.nan  # not storable
+    return _fitting(INCIDENT, text)
 
 
 def _clock_row(r: Any) -> Row:
@@ -120,6 +131,7 @@ _ROWS: Final[dict[str, Callable[[Any], Row]]] = {
     "health": _health_row,
     "crash": _crash_row,
     "package": _package_row,
+    "reply": _reply_row,
 }
 _TABLES: Final[dict[str, Table]] = {
     "trip": db.trip,
@@ -130,6 +142,7 @@ _TABLES: Final[dict[str, Table]] = {
     "health": db.health,
     "crash": db.crash,
     "package": db.package,
+    "reply": db.reply,
 }
 
 

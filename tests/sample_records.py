@@ -10,6 +10,7 @@ from agent.records import (
     PackageFile,
     Quality,
     Record,
+    Reply,
     Track,
     Trip,
     Window,
@@ -139,6 +140,21 @@ def crash(n: int = 1) -> Crash:
 def package(n: int = 1) -> Package:
     files = [PackageFile(name=name, size=1000 + n, sha256="ab" * 32) for name in ("crash.json", "manifest.json")]
     return Package(incident=incident_id("boot-1", n * 100 * S), t_ns=n * 100 * S, complete=True, files=files)
+
+
+def reply(n: int = 1, state: str = "accepted") -> Reply:
+    return Reply(
+        id=f"{n:032x}",
+        t_ns=n * S,
+        command="clip",
+        state=state,  # type: ignore[arg-type]
+        detail="video of 12.0 s",
+        actor="adjuster",
+        reason="claim 17",
+        key="ab" * 32,
+        expires_utc_ns=1_790_000_000 * S,
+        incident=f"{n:016x}",
+    )
 
 
 def some(n: int) -> list[tuple[int, Record]]:

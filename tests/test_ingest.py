@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, Engine, Table, select, text
+from sqlalchemy import Connection, Engine, Table, create_engine, select, text
 
 from agent import messages
 from agent.chain import Entry
@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'receiver.db'}"
     cluster: str = request.getfixturevalue("cluster")
     name = f"t{next(_names)}"
-    admin = db.create_engine(cluster, isolation_level="AUTOCOMMIT")
+    admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     admin.dispose()

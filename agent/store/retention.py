@@ -7,6 +7,7 @@ gaps. Age counts only where the date is known, by the boot's own clock records o
 import bisect
 from dataclasses import dataclass
 
+from agent.commandmessages import LONGEST_LIFE_NS
 from agent.records import Clock
 from agent.store.database import Database, StoreSettings
 from agent.store.reading import best_utc
@@ -58,7 +59,8 @@ def prune(database: Database, settings: StoreSettings, now_utc_ns: int | None) -
             seq, digest = last
             chosen = (lineage, lane, seq)
             for table in PROJECTIONS:
-                if table != "clock":  # it dates what is still kept of its boot
+                # a clock dates what is still kept of its boot, a reply says that a command was had before
+                if table not in ("clock", "reply"):
                     connection.execute(
                         f"DELETE FROM {table} WHERE entry IN "
                         "(SELECT id FROM entry WHERE lineage = ? AND lane = ? AND seq <= ?)",
@@ -72,6 +74,10 @@ def prune(database: Database, settings: StoreSettings, now_utc_ns: int | None) -
         connection.execute(
             "DELETE FROM clock WHERE entry NOT IN (SELECT id FROM entry) AND boot NOT IN (SELECT boot FROM block "
             "UNION SELECT boot FROM piece UNION SELECT boot FROM entry)"
+        )
+        connection.execute(
+            "DELETE FROM reply WHERE entry NOT IN (SELECT id FROM entry) AND expires_utc_ns < ?",
+            (now_utc_ns - LONGEST_LIFE_NS,),
         )
     with database.lock, database.in_words("giving space back"):
         database.connection.execute("PRAGMA incremental_vacuum").fetchall()

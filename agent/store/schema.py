@@ -95,6 +95,14 @@ CREATE TABLE traffic (day INTEGER NOT NULL, kind TEXT NOT NULL, bytes INTEGER NO
 CREATE INDEX package_incident ON package (incident);
 """
 
+_REPLIES: Final = """
+-- the commands that were had before, kept beyond their entries until nobody could heed them any more
+CREATE TABLE reply (
+    entry INTEGER PRIMARY KEY, boot INTEGER NOT NULL, t_ns INTEGER NOT NULL, id TEXT, state TEXT,
+    expires_utc_ns INTEGER);
+CREATE INDEX reply_id ON reply (id);
+"""
+
 # Released migrations never change; a new one goes to the end.
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0001_lanes", _LANES),
@@ -103,6 +111,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0004_dropped", _DROPPED),
     ("0005_crashes", _CRASHES),
     ("0006_uploads", _UPLOADS),
+    ("0007_replies", _REPLIES),
 )
 
 # kind of record -> the attribute that is its time, and the attributes that its projection keeps
@@ -145,6 +154,7 @@ PROJECTIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
     "package": ("t_ns", ("incident", "complete")),
+    "reply": ("t_ns", ("id", "state", "expires_utc_ns")),
 }
 
 
