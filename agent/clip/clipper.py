@@ -91,7 +91,8 @@ class Clipper:
             covers |= {file: (start_ns, end_ns) for file, start_ns, end_ns in clips}
             if camera["view"]:
                 covers[camera["view"]] = (clips[0][1], clips[0][2])
-            why = _lacking(incident.video, [(start_ns, end_ns) for _, start_ns, end_ns in clips])
+            holes = [(begins_s, ends_s) for c in camera["clips"] for begins_s, ends_s in c["holes_s"]]
+            why = _lacking(incident.video, [(start_ns, end_ns) for _, start_ns, end_ns in clips], holes)
             if why:
                 missing.append(Missing(f"video of camera {camera['camera']}", why))
         return Material(missing=missing, covers=covers)
@@ -195,7 +196,7 @@ class Clipper:
             self._why[incident.id] = why
 
 
-def _lacking(wanted: Video, clips: list[tuple[int, int]]) -> str:
+def _lacking(wanted: Video, clips: list[tuple[int, int]], holes: list[tuple[float, float]]) -> str:
     """Say in words what part of the range the clips of one camera do not show; "" where they show all."""
     if not clips:
         return "nothing was filmed in this time"
@@ -204,6 +205,7 @@ def _lacking(wanted: Video, clips: list[tuple[int, int]]) -> str:
         lacks.append(f"the first {late_ns / NS_PER_S:.1f} s")
     if (early_ns := wanted.to_ns - clips[-1][1]) > 0:
         lacks.append(f"the last {early_ns / NS_PER_S:.1f} s")
+    lacks += [f"everything from {begins_s:.1f} to {ends_s:.1f} s after time zero" for begins_s, ends_s in holes]
     if len(clips) > 1:
         lacks.append("the time between its parts, for the camera was opened again")
     return " and ".join(lacks)

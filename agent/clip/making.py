@@ -1,6 +1,7 @@
 """Everything that is made of the cameras for one incident; `video.json` comes last and says what there is."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from agent.dashcam.segments import cameras, segments
 from agent.incident.folder import write_files
 
 REPORT: Final = "video.json"
+HOLE_S: Final = 0.5  # between two pictures; less is a camera that stumbles, and `largest_gap_s` tells of it
 FORMAT: Final = "roadwitness-video/1"
 
 
@@ -72,6 +74,7 @@ def _told(wanted: Wanted, clip: Clip) -> dict[str, Any]:
         "start_s": _s(wanted, clip.start_ns),
         "end_s": _s(wanted, clip.end_ns),
         "largest_gap_s": round(clip.largest_gap_s, 4),
+        "holes_s": [[_s(wanted, a), _s(wanted, b)] for a, b in pairwise(clip.times) if b - a > HOLE_S * NS_PER_S],
     }
 
 
