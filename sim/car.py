@@ -33,9 +33,11 @@ def play(
     speed: float = 1.0,
     faults: Sequence[Planned] = (),
     most_s: float | None = None,
+    start_ns: int | None = None,
 ) -> dict[str, Any]:
     """Play until the tape ends, `most_s` seconds of it have been played, or `stop` is set; return what was given.
 
+    The tape's t = 0 is the monotonic `start_ns`, which must have come; now where it is not given.
     Raises ConfigError for a fault on a wire that is not there.
     """
     check(faults, wires)
@@ -45,7 +47,7 @@ def play(
         key=lambda turn: turn[0],
     )
     happened: list[str] = []
-    start_ns = monotonic_ns()
+    start_ns = monotonic_ns() if start_ns is None else start_ns
     tape_ns = late_ns = 0
     tick = 0
     while True:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,6 +19,7 @@ import typer
 
 from agent.clock import NS_PER_S, monotonic_ns, wait, wall_ns
 from agent.errors import ConfigError, UplinkError
+from sim.accident import check_names
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,9 +42,14 @@ PROFILE: Final = "simcar"
 MOSQUITTO_PATH: Final = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 START_S: Final = 10.0
 HELD_S: Final = 60.0
+PACKAGE_S: Final = 90.0  # from time zero to the whole package at the receiver, power cut included
+ACCIDENT_SEED: Final = 6  # 16 g, 200 Hz, not clipped
 
 
-@app.command(epilog="Examples:  roadwitness demo   ·   roadwitness demo --once --json")
+@app.command(
+    epilog="Examples:  roadwitness demo   ·   roadwitness demo --once --json   ·   "
+    "roadwitness demo --once --scenario crash --fault power-cut"
+)
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End when the receiver holds everything; say what.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object (with --once).")] = False,
@@ -57,9 +63,18 @@ def demo(
     embedded_broker: Annotated[
         bool, typer.Option("--embedded-broker", help="Use the embedded broker although Mosquitto is installed.")
     ] = False,
+    scenario: Annotated[
+        str, typer.Option("--scenario", help="Instead of the week, have this accident in real time, e.g. crash.")
+    ] = "",
+    fault: Annotated[
+        str, typer.Option("--fault", help="Goes wrong in it: power-cut, camera-frozen, disk-full or link-cut.")
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the accident and its fault.")] = ACCIDENT_SEED,
 ) -> None:
     """Drive the virtual car through a week, send it to a receiver on this machine and show the owner's page."""
     with ExitStack() as stack:
+        if scenario or fault:
+            check_names(scenario, fault)
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roadwitness-demo-")))
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,9 +84,12 @@ def demo(
         page = None if once else product.serve(http)
         if page:
             say(f"Page on {page} (Ctrl-C ends it)")
+        if scenario:
+            _have_accident(product, folder, (scenario, seed, fault), say, as_json, page)
+            return
         today_s = wall_ns() // NS_PER_S // 86_400 * 86_400
-        for scenario, seed, minutes, days_ago, hour in WEEK[:drives]:
-            say(product.drive(scenario, seed, minutes, today_s + 3600.0 * (hour - LOCAL_H) - 86_400.0 * days_ago))
+        for name, its_seed, minutes, days_ago, hour in WEEK[:drives]:
+            say(product.drive(name, its_seed, minutes, today_s + 3600.0 * (hour - LOCAL_H) - 86_400.0 * days_ago))
         held = product.compare()
         if as_json:
             typer.echo(json.dumps(held))
@@ -82,6 +100,41 @@ def demo(
         if page:
             say(f"The page shows it all; the car now drives on in real time: {page}vehicles/{product.device}")
             product.drive_on()
+
+
+def _have_accident(
+    product: "Product",
+    folder: Path,
+    which: tuple[str, int, str],
+    say: Callable[[str], None],
+    as_json: bool,
+    page: str | None,
+) -> None:
+    """Have an accident, wait until the receiver holds its package, and say what of it is as it must be."""
+    from sim.accident import Accident
+    from sim.verdict import Verdict
+
+    scenario, seed, fault = which
+    with Accident(folder, product.broker_url, scenario, seed, fault, say) as accident:
+        happened = accident.run()
+        verdict = Verdict(product.engine, product.files, product.device, folder / "agent", happened)
+        until_ns = happened.t_ns(happened.drive.collisions[-1].t_s) + round(PACKAGE_S * NS_PER_S)
+        pause = threading.Event()
+        while not verdict.whole() and monotonic_ns() < until_ns:
+            accident.watch()
+            wait(pause, 0.25)
+        found = verdict.judge()
+        if as_json:
+            typer.echo(json.dumps(found))
+        else:
+            _show_accident(found)
+        if not found["ok"]:
+            raise typer.Exit(1)
+        if page:
+            say(f"The page shows it all: {page}vehicles/{product.device}")
+            with suppress(KeyboardInterrupt):
+                while not wait(pause, 1.0):
+                    accident.watch()
 
 
 class Product:
@@ -104,14 +157,14 @@ class Product:
         self._stack = stack
         self.broker_url = _broker(folder, stack, embedded_broker)
         self.database_url = f"sqlite:///{folder / 'receiver.db'}"
-        self._engine = db.open_database(self.database_url)
-        stack.callback(self._engine.dispose)
+        self.engine = db.open_database(self.database_url)
+        stack.callback(self.engine.dispose)
         with Store.open(folder / "agent") as store:
             self.device = store.device
-            devices.enrol(self._engine, store.public_key.hex())
-        files = FileStore(FileSettings(), self.database_url)
-        on_package = partial(packages.arrived, self._engine, files)
-        reception = Reception(self._engine, BrokerSettings(url=self.broker_url), files=files, on_package=on_package)
+            devices.enrol(self.engine, store.public_key.hex())
+        self.files = files = FileStore(FileSettings(), self.database_url)
+        on_package = partial(packages.arrived, self.engine, files)
+        reception = Reception(self.engine, BrokerSettings(url=self.broker_url), files=files, on_package=on_package)
         reception.start()
         stack.callback(reception.stop)
         if not reception.connected.wait(START_S):
@@ -121,7 +174,7 @@ class Product:
         """Serve the pages in a thread and return their address."""
         from receiver.serve import serve_in_thread
 
-        return serve_in_thread(self._engine, http, self._stack)
+        return serve_in_thread(self.engine, http, self._stack)
 
     def drive(self, scenario: str, seed: int, minutes: float, start_utc_s: float) -> str:
         """Drive once, replay the log through the agent, send it, and return a line about it."""
@@ -169,7 +222,7 @@ class Product:
         with Store.open(self._folder / "agent", read_only=True) as store:
             trips, events = store.trips(), store.events()
             ours = {(lane, e.seq, e.hash) for lane in LANES for e in store.pending(lane, 0, 1 << 40)}
-        with db.reading(self._engine) as connection:
+        with db.reading(self.engine) as connection:
             entry = db.entry.c
             rows = connection.execute(select(entry.lane, entry.seq, entry.hash).where(entry.device == self.device))
             theirs = {(lane, seq, bytes(digest)) for lane, seq, digest in rows}
@@ -235,3 +288,12 @@ def _show(held: dict[str, Any]) -> None:
         f"Receiver: {receiver['trips']} trips, {receiver['events']} events, {receiver['entries']} verified entries:"
         f" {verdict}"
     )
+
+
+def _show_accident(found: dict[str, Any]) -> None:
+    lines = [found["crashes_found"], *(check for one in found["incidents"] for check in one["checks"])]
+    for check in lines:
+        typer.echo(
+            f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['figure']} (wanted: {check['wanted']})"
+        )
+    typer.echo("All is as it must be." if found["ok"] else "NOT as it must be.")

@@ -14,16 +14,19 @@ STEP: Final = 1 << 20
 
 
 class Disk:
-    """The file system of `folder`; ConfigError unless it is small enough to be filled without harm to others."""
+    """The file system of `folder`; ConfigError unless it is small enough to be filled without harm to others.
 
-    def __init__(self, folder: Path) -> None:
+    `option` is how the person who gave the folder did that.
+    """
+
+    def __init__(self, folder: Path, option: str = "--disk") -> None:
         try:
             free = shutil.disk_usage(folder).free
         except OSError as e:
-            raise ConfigError(f"--disk {folder}: {e.strerror}; give the folder of the agent's store") from e
+            raise ConfigError(f"{option} {folder}: {e.strerror}; give the folder of the agent's store") from e
         if free > MOST_BYTES:
             raise ConfigError(
-                f"--disk {folder}: {free >> 20} MiB are free there, and at most {MOST_BYTES >> 20} are filled; "
+                f"{option} {folder}: {free >> 20} MiB are free there, and at most {MOST_BYTES >> 20} are filled; "
                 f"mount a small one: sudo mount -t tmpfs -o size=64m tmpfs {folder}"
             )
         self._ballast = folder / BALLAST

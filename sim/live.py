@@ -17,6 +17,20 @@ from sim.wiring import agent_toml
 END_S: Final = 15.0  # for the agent to close its trip and store everything
 
 
+def started(arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    """Start `roadwitness ARGUMENTS` in a process of its own; what it logs is added to `log`.
+
+    Of its own session: Ctrl-C at the terminal is ours, it gets a signal when we have ended.
+    """
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "agent", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            start_new_session=True,
+        )
+
+
 class Live:
     """Drive on wires in `folder`/car; the agent keeps its store in `folder`/agent and its log in `folder`/agent.log."""
 
@@ -72,14 +86,7 @@ class Live:
         config = self._folder / "agent.toml"
         config.write_text(agent_toml(wires, self._broker_url), encoding="utf-8")
         arguments = ["agent", "--config", str(config), "--store", str(self._folder / "agent")]
-        with self.log.open("ab") as log:
-            # of its own session: Ctrl-C at the terminal is ours, the agent gets a signal when we have ended
-            agent = self._agent = subprocess.Popen(
-                [sys.executable, "-m", "agent", *arguments],
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-            )
+        agent = self._agent = started(arguments, self.log)
 
         def notice() -> None:
             agent.wait()

@@ -89,13 +89,15 @@ class Tape:
             self._blocks += [block] if len(block) else []
 
 
-def drive_tape(drive: Drive, folder: Path, profile: Profile) -> Tape:
-    """Play a simulated drive; its frames are those of the drive."""
+def drive_tape(drive: Drive, folder: Path, profile: Profile, from_s: float = 0.0) -> Tape:
+    """Play a simulated drive from `from_s` of it on, which is the tape's t = 0; its frames are those of the drive."""
     decode = Decode(profile, folder)
+    from_ns = round(from_s * NS_PER_S)
 
     def batches() -> Iterator[Batch]:
-        for first in range(0, len(drive.frames.t), BATCH):
+        for first in range(int(np.searchsorted(drive.frames.t, from_ns)), len(drive.frames.t), BATCH):
             part = take(drive.frames, slice(first, first + BATCH))
+            part = part._replace(t=part.t - from_ns)
             yield [part], decode(part, [BUS])
 
     return Tape(batches(), [BUS], decode)

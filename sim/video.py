@@ -34,10 +34,11 @@ def render(
     size: tuple[int, int] = (1280, 720),
     fps: int = 30,
     bit_rate: int = 2_000_000,
+    frozen_s: tuple[float, float] = (0.0, 0.0),
 ) -> int:
     """Write what a dashcam at 30 pictures a second sees of a stretch of the drive, as H.264 in MP4; return how many.
 
-    Times are of the drive. A key frame stands at every second.
+    Times are of the drive. A key frame stands at every second. During `frozen_s` the camera gives the same old picture.
     """
     import av
 
@@ -46,8 +47,11 @@ def render(
         stream.width, stream.height = size
         stream.pix_fmt, stream.bit_rate, stream.gop_size = "yuv420p", bit_rate, fps
         count = 0
+        shown: Image | None = None
         for image in pictures(drive, from_s, until_s, size, fps):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+            frozen = frozen_s[0] <= from_s + count / fps < frozen_s[1]
+            shown = shown if frozen and shown is not None else image
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="bgr24")))
             count += 1
         container.mux(stream.encode())
     return count
