@@ -15,8 +15,8 @@ from agent.channels import number
 from agent.clip.clipper import LATE_NS, NO_CAMERA, Clipper
 from agent.clip.cut import cut, view
 from agent.clip.look import motion, poster
-from agent.clip.making import REPORT, Wanted, make
-from agent.clip.settings import ClipSettings
+from agent.clip.making import Wanted, make
+from agent.clip.settings import REPORT, ClipSettings
 from agent.clip.side import gpx, lines, points, table, vtt
 from agent.dashcam.segments import keeps, segments
 from agent.incident.folder import Request, Video, ask, incidents, look

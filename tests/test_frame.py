@@ -83,6 +83,7 @@ def test_constraints_are_names_and_versions_only() -> None:
         ("agent.cli", ["numba", "numpy", "can", "paho", "sqlite_utils", "fastapi"]),
         ("drivers", ["numba", "can", "serial", "cv2", "obd"]),
         ("agent.messages", ["numba", "paho", "sqlite_utils"]),
+        ("agent.daemon", ["av", "cv2", "can", "sqlite_utils", "pandas", "scipy"]),  # what it shares a Pi with
     ],
 )
 def test_import_stays_light(module: str, heavy: list[str]) -> None:

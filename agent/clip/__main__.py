@@ -1,7 +1,7 @@
 """`python -m agent.clip`: cut the clips of one incident, in a process of its own, for a codec may hang or crash.
 
-Reads one JSON object on standard input: folder, video, boot, times (start, end, zero), cues. Writes clips, posters,
-subtitles, and last `video.json`, which says what was found. Ends with 1 and one line where that is impossible.
+Reads one JSON object on standard input: folder, video, boot, times (start, end, zero), cues, cameras. Writes clips,
+posters, subtitles, and last `video.json`, which says what was found. Ends with 1 and one line where that is impossible.
 """
 
 import json
@@ -19,7 +19,8 @@ def main() -> None:
     asked = json.load(sys.stdin)
     from_ns, to_ns, t0_ns = map(int, asked["times"])
     cues = tuple((int(t_ns), text) for t_ns, text in asked["cues"])
-    wanted = Wanted(Path(asked["folder"]), Path(asked["video"]), asked["boot"], from_ns, to_ns, t0_ns, cues)
+    folder, video, chosen = Path(asked["folder"]), Path(asked["video"]), tuple(asked["cameras"])
+    wanted = Wanted(folder, video, asked["boot"], from_ns, to_ns, t0_ns, cues, chosen)
     try:
         make(wanted)
     except (OSError, av.error.FFmpegError, RoadwitnessError) as e:

@@ -11,12 +11,11 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from agent.clip.making import REPORT
-from agent.clip.settings import ClipSettings
+from agent.clip.settings import REPORT, ClipSettings
 from agent.clip.side import CHANNELS, gpx, lines, points, table
 from agent.clock import NS_PER_S
 from agent.dashcam.segments import cameras, keep, keeps, names, release
@@ -33,6 +32,17 @@ CUT_S: Final = 120.0  # for one incident's cameras; 25 s of video take well unde
 TRIES: Final = 3
 DAY_NS: Final = 86_400 * NS_PER_S
 NO_CAMERA: Final = "no dashcam has ever filmed here"
+
+
+class Asked(NamedTuple):
+    """How a clip was asked for by a command."""
+
+    name: str  # of the package
+    boot: str  # whose clock the times are of
+    cameras: tuple[str, ...]  # none: all
+    command: str
+    actor: str
+    why: str
 
 
 class Clipper:
@@ -52,7 +62,6 @@ class Clipper:
         self._begun_ns = now_ns
         self._tries: dict[str, int] = {}
         self._why: dict[str, str] = {}  # incident -> why its video was given up
-        self._asked: list[int] = []  # times of this boot at which clips without a crash began
         self._kept = {k.incident for k in keeps(video)[0]}
         self._heard: deque[Event] = deque()
         self.busy = False  # a package grows
@@ -60,7 +69,7 @@ class Clipper:
 
     def tend(self, now_ns: int) -> None:
         """Ask the dashcam to keep what is wanted, and cut what is there. Trouble is logged and told in the manifest."""
-        self._ask_for_events()
+        self._ask_for_events(now_ns)
         wanting = [i for i in incidents(self._packages) if not i.acknowledged and not i.has(REPORT)]
         for incident in wanting:
             if incident.id in self._why:
@@ -102,7 +111,7 @@ class Clipper:
         if self._settings.severe_events:
             self._heard.extend(events)
 
-    def _ask_for_events(self) -> None:
+    def _ask_for_events(self, now_ns: int) -> None:
         before_ns, after_ns = (
             round(s * NS_PER_S) for s in (self._settings.severe_before_s, self._settings.severe_after_s)
         )
@@ -111,24 +120,47 @@ class Clipper:
             if event.severity == "severe" and event.confirmed and event.kind.startswith("harsh_"):
                 video = Video(from_ns=event.t_ns - before_ns, to_ns=event.t_ns + event.duration_ns + after_ns)
                 try:
-                    self.ask(event.t_ns, video, event.kind)
+                    self.ask(event.t_ns, video, event.kind, now_ns)
                 except StoreError as trouble:
                     log.warning("%s: no clip of a severe event: %s", event.kind, trouble)
 
-    def ask(self, t_ns: int, video: Video, reason: str, boot: str = "") -> str | None:
+    def ask(self, t_ns: int, video: Video, reason: str, now_ns: int, asked: Asked | None = None) -> str | None:
         """Begin a package of a clip without a crash; return its name, None where the day has brought enough.
 
-        Raise StoreError when the disk refuses.
+        Times are of the present boot, or of the one that `asked` names; `now_ns` is of the present one. Raise
+        StoreError when the disk refuses.
         """
-        self._asked = [t for t in self._asked if t > t_ns - DAY_NS]
-        if len(self._asked) >= self._settings.asked_per_day:
+        if self._asked_lately(now_ns) >= self._settings.asked_per_day:
             self.refused += 1
             return None
-        self._asked.append(t_ns)
-        boot = boot or self._boot
-        name = incident_id(boot, t_ns)
-        ask(self._packages, Request(incident=name, boot=boot, t_ns=t_ns, video=video, reason=reason))
-        return name
+        by = asked or Asked(incident_id(self._boot, t_ns), self._boot, (), "", "", "")
+        request = Request(
+            incident=by.name,
+            boot=by.boot,
+            t_ns=t_ns,
+            video=video,
+            reason=reason,
+            cameras=list(by.cameras),
+            asked_boot=self._boot,
+            asked_ns=now_ns,
+            command=by.command,
+            actor=by.actor,
+            why=by.why,
+        )
+        ask(self._packages, request)
+        return by.name
+
+    def _asked_lately(self, now_ns: int) -> int:
+        """Count the clips that were asked for within a day, by the packages themselves: a restart forgets none."""
+        requests = [i.request for i in incidents(self._packages) if i.request is not None]
+        return sum(self._age_ns(r, now_ns) < DAY_NS for r in requests)
+
+    def _age_ns(self, request: Request, now_ns: int) -> int:
+        """Return how long ago a clip was asked for; in another boot, one whose time is not known counts as old."""
+        if request.asked_boot == self._boot:
+            return now_ns - request.asked_ns
+        then, now = self._store.utc_of(request.asked_boot, request.asked_ns), self._store.utc_of(self._boot, now_ns)
+        return DAY_NS if then is None or now is None else now.utc_ns - then.utc_ns
 
     def _keep(self, incident: Incident) -> None:
         if incident.id not in self._kept and cameras(self._video):
@@ -161,6 +193,7 @@ class Clipper:
             "boot": incident.boot,
             "times": [str(t) for t in times],
             "cues": [[str(t_ns), text] for t_ns, text in cues],
+            "cameras": [] if incident.request is None else incident.request.cameras,
         }
         try:
             done = subprocess.run(

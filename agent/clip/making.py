@@ -9,12 +9,12 @@ import msgspec
 
 from agent.clip.cut import BROWSERS_PLAY, Clip, cut, view
 from agent.clip.look import motion, poster
+from agent.clip.settings import REPORT
 from agent.clip.side import vtt
 from agent.clock import NS_PER_S
 from agent.dashcam.segments import cameras, segments
 from agent.incident.folder import write_files
 
-REPORT: Final = "video.json"
 HOLE_S: Final = 0.5  # between two pictures; less is a camera that stumbles, and `largest_gap_s` tells of it
 FORMAT: Final = "roadwitness-video/1"
 
@@ -30,12 +30,14 @@ class Wanted:
     to_ns: int
     t0_ns: int
     cues: tuple[tuple[int, str], ...] = ()  # what subtitles say from when
+    cameras: tuple[str, ...] = ()  # none: all
 
 
 def make(wanted: Wanted) -> dict[str, Any]:
     """Cut every camera's clip, take a poster, measure the jump; write it and return what `video.json` says."""
     told: dict[str, Any] = {"format": FORMAT, "from_s": _s(wanted, wanted.from_ns), "to_s": _s(wanted, wanted.to_ns)}
-    told["cameras"] = [_camera(wanted, camera) for camera in cameras(wanted.video)]
+    chosen = [c for c in cameras(wanted.video) if not wanted.cameras or c in wanted.cameras]
+    told["cameras"] = [_camera(wanted, camera) for camera in chosen]
     text = msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n"
     write_files(wanted.folder, {REPORT: text})
     return told

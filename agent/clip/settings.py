@@ -1,6 +1,9 @@
 """Which clips are made beside those of crashes, and how many."""
 
 from dataclasses import dataclass
+from typing import Final
+
+REPORT: Final = "video.json"  # in a package: what the cameras filmed; written last of all that comes of them
 
 
 @dataclass(frozen=True, slots=True)
