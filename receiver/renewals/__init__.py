@@ -1,0 +1,1 @@
+"""Renewals: when to contact whom, how many renewed, what is due, and how others are told."""
