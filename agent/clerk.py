@@ -1,4 +1,4 @@
-"""The clerk: a thread that clips, packs and stamps beside the spine, for a package of video takes a second to read."""
+"""The clerk: a thread that heeds commands, clips, packs and stamps beside the spine: reading a video takes a second."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Final, Self
 
 from agent import clock
 from agent.clip.clipper import Clipper
+from agent.commands.clips import Clips
+from agent.commands.commands import Commands
+from agent.commands.inbox import Inbox
+from agent.commands.policy import by_settings
 from agent.dashcam.watch import VIDEO
 from agent.evidence.packager import Packager
 from agent.evidence.timestamp import Stamper
 from agent.incident.folder import PACKAGES
-from agent.records import Event
+from agent.records import Event, Health
 from agent.store import Store
 
 if TYPE_CHECKING:
@@ -23,9 +27,9 @@ MOST_ROUNDS: Final = 100  # of a replay's packages: each takes one
 
 
 class Clerk(threading.Thread):
-    """Tends clipper, packager and stamper until `stop`.
+    """Tends commands, clipper, packager and stamper until `stop`.
 
-    `on_told` is called when a `Package` record was stored, so that sync wakes; `on_bug` with what ended the thread.
+    `on_told` is called when a record was stored, so that sync wakes; `on_bug` with what ended the thread.
     """
 
     def __init__(
@@ -35,14 +39,18 @@ class Clerk(threading.Thread):
         stamper: Stamper,
         on_told: Callable[[], None],
         on_bug: Callable[[BaseException], None],
+        commands: Commands | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         super().__init__(name="evidence", daemon=True)
+        self._commands = commands
+        self._woken = Inbox().woken if inbox is None else inbox.woken
         self._clipper = clipper
         self._packager = packager
         self._stamper = stamper
         self._on_told = on_told
         self._on_bug = on_bug
-        self._stopping = threading.Event()
+        self._stopping = False
 
     @classmethod
     def of(
@@ -54,29 +62,46 @@ class Clerk(threading.Thread):
         now_ns: int,
         on_told: Callable[[], None],
         on_bug: Callable[[BaseException], None],
+        inbox: Inbox | None = None,
+        on_health: Callable[[Health], None] | None = None,
     ) -> Self:
-        """Make the clerk of the store in `folder`."""
+        """Make the clerk of the store in `folder`; it heeds the commands that come into `inbox`."""
         packages = folder / PACKAGES
         clipper = Clipper(store, packages, folder / VIDEO, boot, settings.clips, now_ns)
         packager = Packager(store, packages, boot, clipper.material)
-        return cls(clipper, packager, Stamper(packages, settings.evidence), on_told, on_bug)
+        commands = None
+        if inbox is not None:
+            works = {"clip": Clips(store, packages, folder / VIDEO, boot, clipper, settings.clips)}
+            policy = by_settings(settings.commands)
+            commands = Commands(store, boot, settings.commands, inbox, works, policy, on_health)
+        return cls(clipper, packager, Stamper(packages, settings.evidence), on_told, on_bug, commands, inbox)
 
     def run(self) -> None:
         """Work until `stop`."""
         try:
-            while not clock.wait(self._stopping, PERIOD_S if self._clipper.busy else CALM_S):
-                self.tend(clock.monotonic_ns())
+            while not self._stopping:
+                clock.wait(self._woken, PERIOD_S if self._busy else CALM_S)
+                self._woken.clear()
+                if not self._stopping:
+                    self.tend(clock.monotonic_ns())
         except BaseException as bug:  # the top of this thread
             self._on_bug(bug)
 
     def tend(self, now_ns: int) -> bool:
         """Do one round; say whether a package was told."""
+        answered = self._commands is not None and self._commands.tend(now_ns)
+        if answered:
+            self._on_told()
         self._clipper.tend(now_ns)
         told = bool(self._packager.tend(now_ns))
         if told:
             self._on_told()
         self._stamper.tend(now_ns)
         return told
+
+    @property
+    def _busy(self) -> bool:
+        return self._clipper.busy or (self._commands is not None and self._commands.busy)
 
     def hear(self, events: Sequence[Event]) -> None:
         """Take events that may be worth a clip; from any thread."""
@@ -91,7 +116,8 @@ class Clerk(threading.Thread):
 
     def stop(self, seconds: float = 5.0) -> None:
         """End after the work under way, before the store is closed; legal also where it was never started."""
-        self._stopping.set()
+        self._stopping = True
+        self._woken.set()
         if self.is_alive():
             self.join(seconds)
         self._stamper.close()

@@ -19,6 +19,7 @@ from agent.boot import kernel_boot_id
 from agent.boottime import BootTime
 from agent.clerk import Clerk
 from agent.clock import NS_PER_S
+from agent.commands.inbox import Inbox
 from agent.config import config_dir
 from agent.dashcam.watch import VIDEO, CameraWatch
 from agent.errors import ConfigError, RoadwitnessError, StoreError
@@ -93,6 +94,7 @@ class Daemon:
         self._second_ns = self._prune_ns = 0
         self._lean_ns: int | None = None
         self._clerk: Clerk | None = None
+        self._inbox = Inbox()
 
     def stop(self) -> None:
         """End as soon as what was taken in is safe; a signal handler may call it."""
@@ -161,6 +163,8 @@ class Daemon:
                 clock.monotonic_ns(),
                 lambda: pipeline.sending.wake() if pipeline.sending is not None else None,
                 self._intake.fail,
+                self._inbox,
+                self._intake.tell,
             )
             self._clerk.start()
             try:
@@ -233,6 +237,7 @@ class Daemon:
             on_bug=self._intake.fail,
             upload=settings.upload,
             budget=settings.budget,
+            on_command=self._inbox.put,
         )
 
     def _manage_power(self, store: Store, pipeline: Pipeline, keeper: PatientStore) -> Parking:
@@ -373,7 +378,18 @@ class Daemon:
             self._next_spine = settings
         rest = [
             n
-            for n in ("incident", "clips", "evidence", "store", "daemon", "drivers", "power", "guard", "vehicle")
+            for n in (
+                "incident",
+                "clips",
+                "commands",
+                "evidence",
+                "store",
+                "daemon",
+                "drivers",
+                "power",
+                "guard",
+                "vehicle",
+            )
             if getattr(settings, n) != getattr(old, n)
         ]
         log.info("configuration read again%s", f"; {', '.join(rest)} wait for a restart" if rest else "")

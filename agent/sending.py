@@ -27,7 +27,8 @@ LIVE_S: Final = 1.0  # of wall time between two places that are told
 class Sending:
     """Sync in a thread: it sends what the store and the packages beside it hold and says where the car is.
 
-    `on_health` takes what a person should know of the uplink; `on_bug` what ended the thread, if a bug did.
+    `on_health` takes what a person should know of the uplink; `on_bug` what ended the thread, if a bug did;
+    `on_command` what came on the command topic, unread.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Sending:
         on_bug: Callable[[BaseException], None] | None = None,
         upload: UploadSettings | None = None,
         budget: BudgetSettings | None = None,
+        on_command: Callable[[bytes], None] | None = None,
     ) -> None:
         self._store = store
         self._boot = boot
@@ -49,7 +51,16 @@ class Sending:
         counted = Budget(budget or BudgetSettings(), store.uploads, self._utc_ns)
         packages = store.folder / PACKAGES
         uploads = Uploads(store.device, packages, store.uploads, upload, counted, on_health)
-        sync = Sync(store, uplink, settings, boot=boot, on_health=on_health, uploads=uploads, budget=counted)
+        sync = Sync(
+            store,
+            uplink,
+            settings,
+            boot=boot,
+            on_health=on_health,
+            uploads=uploads,
+            budget=counted,
+            on_command=on_command,
+        )
         self._thread = SyncThread(sync, uplink, on_bug)
         self._thread.start()
 

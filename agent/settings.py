@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.clip.settings import ClipSettings
+from agent.commands.settings import CommandSettings
 from agent.config import build, config_dir, read_toml
 from agent.crash.settings import CrashSettings
 from agent.detect.settings import DetectionSettings
@@ -48,6 +49,7 @@ class AgentConfig:
     crash: CrashSettings = field(default_factory=CrashSettings)
     incident: IncidentSettings = field(default_factory=IncidentSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
+    commands: CommandSettings = field(default_factory=CommandSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)

@@ -55,7 +55,9 @@ class Sync:
         rng: random.Random | None = None,
         uploads: Uploads | None = None,
         budget: Budget | None = None,
+        on_command: Callable[[bytes], None] | None = None,
     ) -> None:
+        self._on_command = on_command
         self._source = source
         self._uplink = uplink
         self._settings = settings or SyncSettings()
@@ -183,6 +185,9 @@ class Sync:
             where = messages.address(arrived.topic)
             if where.what == "files":
                 self._take_files(where.device, arrived.payload)
+                return
+            if where.what == "command" and where.device == self._source.device and self._on_command is not None:
+                self._on_command(arrived.payload)
                 return
             ack = messages.decode_ack(arrived.payload)
             if where.device != self._source.device or where.what != "ack" or ack.device != where.device:

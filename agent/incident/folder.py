@@ -95,6 +95,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     t_ns: int
     video: Video
     reason: str  # "command", or the kind of the event
+    cameras: list[str] = []  # whose video is wanted; none: of all
+    asked_boot: str = ""  # when it was asked for …
+    asked_ns: int = 0  # … by the clock of that boot
+    command: str = ""  # the id of the command that asked …
+    actor: str = ""  # … who gave it …
+    why: str = ""  # … and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class Incident:
     record_final: bool  # the record will not change any more: what the packager waits for
     files: tuple[str, ...]  # names of what stands there whole, by name
     acknowledged: bool  # the receiver holds all of it
+    request: Request | None = None  # how it was asked for, where it was
 
     @property
     def signed(self) -> bool:
@@ -167,6 +174,7 @@ def look(folder: Path) -> Incident | None:
                 record_final=True,
                 files=files,
                 acknowledged=acknowledged,
+                request=request,
             )
     except FileNotFoundError:
         return None  # retention took it away

@@ -20,6 +20,7 @@ from agent.records import Event, Health, Record, Track, Trip
 from agent.store import proofs, reading, retention, verification
 from agent.store.database import Database, StoreSettings, open_for_reading, open_for_writing
 from agent.store.lanes import Boot, Lanes
+from agent.store.replies import ReplyTable
 from agent.store.samples import Samples
 from agent.store.uploads import UploadTable
 
@@ -37,6 +38,7 @@ class Store:
         self._settings = settings
         self._boot: Boot | None = None
         self.uploads = UploadTable(database)
+        self.replies = ReplyTable(database)
         self.moved_aside = moved_aside  # the sentence for people when a damaged file was replaced
 
     @classmethod
