@@ -4,12 +4,13 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
 from agent.errors import ConfigError, near_names
 from agent.link import BrokerSettings
+from receiver.jt808.settings import Jt808Settings
 
 DEFAULT_URL: Final = "sqlite:///roadwitness.db"
 ZONE: Final = "Asia/Shanghai"  # the product is made for cars in China
@@ -49,6 +50,7 @@ class ReceiverSettings:
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     files: FileSettings = field(default_factory=FileSettings)
+    jt808: Jt808Settings = field(default_factory=Jt808Settings)
 
 
 def load_settings(path: Path) -> ReceiverSettings:
@@ -76,6 +78,11 @@ def _check_keys(cls: type[Any], table: dict[str, Any], where: str) -> None:
         kind = known[key]
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
             _check_keys(kind, value, f"{where}: {key}")
+        elif isinstance(value, dict):
+            named = next((k for k in get_args(kind) if dataclasses.is_dataclass(k)), None)
+            for name, each in value.items():
+                if named is not None and isinstance(each, dict):
+                    _check_keys(named, each, f"{where}: {key}.{name}")  # type: ignore[arg-type]
 
 
 def _path(kind: type[Any], value: Any) -> Any:
