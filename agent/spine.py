@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from msgspec.structs import replace
 
+from agent.aftermath import Aftermath
 from agent.blocks import Block, empty_block
 from agent.boottime import BootTime
 from agent.clock import NS_PER_S
@@ -66,6 +67,8 @@ class Spine:
         self._collisions = CrashDetector(crash or CrashSettings(), boot, mount)
         self._mounts: list[Mount] = []  # that the crash detector will be told of
         self._same = Same(crashes)
+        self._aftermath = Aftermath()
+        self._reached_ns = 0
         self._detector = Detector(detection)
         self._trips = Trips(trips)
         self._curves = CurveRing()
@@ -106,18 +109,23 @@ class Spine:
             self._trips.set_clock(clock.offset_ns, clock.quality)
             output.records.append((clock.t_ns, clock))
         rows = self._fusion.step(block)
-        self._detect(rows, output)
-        self._collide(block, rows, output)
+        if len(block):
+            self._reached_ns = int(block["t"][-1])
+        self._learn_mount(output)
+        found = self._collide(block, rows)  # first: what a collision did to the car is no way of driving
+        self._detect(rows, output, self._reached_ns)
+        self._tell_found(found, output)
         return output
 
     def finish(self) -> Output:
         """End the boot or the recording: close what is open."""
         output = Output()
         rows = self._fusion.finish()
-        self._detect(rows, output)
-        self._collide(empty_block(), rows, output)
-        self._tell_found(self._collisions.finish(), output)
-        events = self._detector.finish()
+        self._learn_mount(output)
+        found = [*self._collide(empty_block(), rows), *self._judge(self._collisions.finish())]
+        self._detect(rows, output, None)
+        self._tell_found(found, output)
+        events = self._aftermath.step(self._detector.finish(), None)
         trips = self._trips.finish(events)
         self._tell(events, trips, output)
         return output
@@ -125,34 +133,44 @@ class Spine:
     def park(self) -> Output:
         """End the trip: the engine has been off for long enough, and what measures goes on."""
         output = Output()
-        self._tell([], self._trips.finish(), output)
+        events = self._aftermath.step([], None)
+        self._tell(events, self._trips.finish(events), output)
         return output
 
-    def _detect(self, rows: State, output: Output) -> None:
-        if not len(rows):
-            return
-        self.speed = (int(rows["t"][-1]), float(rows["speed"][-1]))
-        output.rows.append(rows)
-        self._curves.step(rows)
+    def _learn_mount(self, output: Output) -> None:
         mounts = self._fusion.take_mounts()
         self._mounts += mounts
         output.records += [(mount.t_ns, mount) for mount in mounts]
-        events = [_device_moved(t_ns, angle_deg) for t_ns, angle_deg in self._fusion.take_moved()]
-        events += self._detector.step(rows)
-        trips = self._trips.step(rows, events)
-        self._tell(events, trips, output)
-        if self._trips.current is None:
+
+    def _detect(self, rows: State, output: Output, reached_ns: int | None) -> None:
+        events: list[Event] = []
+        if len(rows):
+            self.speed = (int(rows["t"][-1]), float(rows["speed"][-1]))
+            output.rows.append(rows)
+            self._curves.step(rows)
+            events += [_device_moved(t_ns, angle_deg) for t_ns, angle_deg in self._fusion.take_moved()]
+            events += self._detector.step(rows)
+        events = self._aftermath.step(events, reached_ns)
+        self._tell(events, self._trips.step(rows, events), output)
+        if len(rows) and self._trips.current is None:
             self._curves.forget(int(rows["t"][-1]) // NS_PER_S - CURVE_HISTORY_S)
 
-    def _collide(self, block: Block, rows: State, output: Output) -> None:
+    def _collide(self, block: Block, rows: State) -> list[Crash | Event]:
         """Look for crashes; a mount counts from the same sample on, however the samples are cut into blocks."""
+        found: list[Crash | Event] = []
         while self._mounts and len(block) and block["t"][-1] >= (known_ns := self._mounts[0].t_ns + MOUNT_AFTER_NS):
             at = int(np.searchsorted(block["t"], known_ns))
             rows_at = int(np.searchsorted(rows["t"], known_ns))
-            self._tell_found(self._collisions.step(block[:at], rows[:rows_at]), output)
+            found += self._collisions.step(block[:at], rows[:rows_at])
             self._collisions.mount_known(self._mounts.pop(0))
             block, rows = block[at:], rows[rows_at:]
-        self._tell_found(self._collisions.step(block, rows), output)
+        return self._judge([*found, *self._collisions.step(block, rows)])
+
+    def _judge(self, found: list[Crash | Event]) -> list[Crash | Event]:
+        for crash in found:
+            if isinstance(crash, Crash):
+                self._aftermath.crashed(self._same.named(crash))
+        return found
 
     def _tell_found(self, found: list[Crash | Event], output: Output) -> None:
         """Tell of crashes, and of impacts that are none: these are no way of driving and count in no trip."""

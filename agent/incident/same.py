@@ -26,12 +26,17 @@ class Same:
 
     def admit(self, crash: Crash) -> Crash | None:
         """Return the crash under the name that it has in the store; None when the store holds as much already."""
+        named = self.named(crash)
+        if named.id in self._told and (self._told[named.id] or not crash.complete):
+            return None
+        self._told[named.id] = crash.complete
+        return named
+
+    def named(self, crash: Crash) -> Crash:
+        """Return the crash under the name that it has in the store, whether it is told or not."""
         if crash.id not in self._names:
             self._names[crash.id] = self._met(crash)
         name, t_ns = self._names[crash.id]
-        if name in self._told and (self._told[name] or not crash.complete):
-            return None
-        self._told[name] = crash.complete
         return crash if name == crash.id else replace(crash, id=name, t_ns=t_ns)
 
     def _met(self, crash: Crash) -> tuple[str, int]:
