@@ -31,11 +31,11 @@ class Evidence:
         self._rows: State = np.empty(0, STATE)
 
     def add(self, rows: State) -> None:
-        """Remember rows of state."""
+        """Remember rows of state; old ones go by what was there before, for a block may be of any length."""
         if len(rows):
-            self._rows = np.concatenate([self._rows, rows])
-            first = int(np.searchsorted(self._rows["t"], self._rows["t"][-1] - ROWS_KEPT_NS))
-            self._rows = self._rows[first:]
+            old = self._rows
+            first = int(np.searchsorted(old["t"], old["t"][-1] - ROWS_KEPT_NS)) if len(old) else 0
+            self._rows = np.concatenate([old[first:], rows])
 
     def moving(self, t_ns: int) -> bool | None:
         """Say whether the vehicle moved in the 10 s before `t_ns`; None if no source of speed spoke."""
