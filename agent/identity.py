@@ -1,9 +1,9 @@
-"""The device's own key: made once, kept in a file that only its owner reads, never written anywhere else."""
+"""Keys of one's own: made once, kept in a file that only its owner reads, never written anywhere else."""
 
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -13,22 +13,36 @@ from agent.errors import StoreError
 KEY_FILE: Final = "device.key"
 
 
+class KeyName(NamedTuple):
+    """What a key is called in messages to people, and what becomes of one that is moved aside."""
+
+    key: str
+    anew: str
+
+
+DEVICE: Final = KeyName("device key", "become a new device")
+
+
 def load_or_create_key(directory: Path) -> Ed25519PrivateKey:
-    """Return the Ed25519 key kept in `directory`, made at the first call.
+    """Return the device's Ed25519 key kept in `directory`, made at the first call; raise as `load_or_create`."""
+    return load_or_create(directory / KEY_FILE, DEVICE)
+
+
+def load_or_create(path: Path, name: KeyName) -> Ed25519PrivateKey:
+    """Return the Ed25519 key kept at `path`, made at the first call.
 
     The file is PKCS #8 PEM, mode 0600. Raise StoreError when it can be read by others, is damaged, or cannot be
     written. Two processes that make it at once end with one key: the second finds the first's.
     """
-    path = directory / KEY_FILE
     try:
         _create(path)
     except FileExistsError:
         pass
     except OSError as e:
         raise StoreError(
-            f"{path}: device key cannot be written: {e.strerror}; check the folder and its free space"
+            f"{path}: {name.key} cannot be written: {e.strerror}; check the folder and its free space"
         ) from e
-    return _load(path)
+    return _load(path, name)
 
 
 def _create(path: Path) -> None:
@@ -49,20 +63,19 @@ def _create(path: Path) -> None:
     sync_directory(path.parent)
 
 
-def _load(path: Path) -> Ed25519PrivateKey:
+def _load(path: Path, name: KeyName) -> Ed25519PrivateKey:
+    remedy = f"restore it, or move it aside to {name.anew}"
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
-            raise StoreError(f"{path}: device key can be read by others (mode {mode:o}); run: chmod 600 {path}")
+            raise StoreError(f"{path}: {name.key} can be read by others (mode {mode:o}); run: chmod 600 {path}")
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as e:
-        raise StoreError(f"{path}: device key cannot be read: {e.strerror}; run as the user who owns it") from e
+        raise StoreError(f"{path}: {name.key} cannot be read: {e.strerror}; run as the user who owns it") from e
     except (ValueError, TypeError) as e:
-        raise StoreError(f"{path}: device key is damaged; restore it, or move it aside to become a new device") from e
+        raise StoreError(f"{path}: {name.key} is damaged; {remedy}") from e
     if not isinstance(key, Ed25519PrivateKey):
-        raise StoreError(
-            f"{path}: device key is not an Ed25519 key; restore it, or move it aside to become a new device"
-        )
+        raise StoreError(f"{path}: {name.key} is not an Ed25519 key; {remedy}")
     return key
 
 

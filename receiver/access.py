@@ -5,6 +5,7 @@ row changed, removed, put in or moved is found. Rows cut off the end are found b
 (`roadwitness receiver audit verify` prints it).
 """
 
+import re
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -13,10 +14,11 @@ from sqlalchemy import Engine, insert, select
 
 from agent import chain
 from agent.clock import NS_PER_S
+from agent.errors import ConfigError
 from receiver import db
 
 LOCAL: Final = "local"  # there is no sign-in yet: whoever sits at this machine
-WHAT: Final = ("page", "file", "package", "check")
+WHAT: Final = ("page", "file", "package", "check", "command")
 _ADVISORY: Final = 7238  # PostgreSQL: one appends at a time
 _AT_ONCE: Final = 1000
 # A player asks for a video in dozens of ranges: those of one look are one row.
@@ -32,7 +34,7 @@ class Look(NamedTuple):
     device: str
     incident: str
     what: str  # one of WHAT
-    name: str = ""  # of the file
+    name: str = ""  # of the file, or the id of the command
 
 
 class Row(NamedTuple):
@@ -53,6 +55,17 @@ class Head(NamedTuple):
 
     seq: int
     hash: str
+
+
+_HEAD: Final = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
+
+
+def read_head(text: str) -> Head:
+    """Read ROW:HASH as the check prints it; raise ConfigError."""
+    match = _HEAD.fullmatch(text.strip().lower())
+    if match is None:
+        raise ConfigError(f"--head {text!r}: write ROW:HASH, as roadwitness receiver audit verify prints it")
+    return Head(int(match[1]), match[2])
 
 
 @dataclass(frozen=True, slots=True)

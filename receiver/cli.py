@@ -1,21 +1,16 @@
 """`roadwitness receiver`: run the insurer's receiver and manage its devices."""
 
-import json
 import logging
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from agent.clock import iso_utc
-from receiver.settings import ReceiverSettings, load_settings
+from receiver import command_cli
+from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run the insurer's receiver and manage its devices.")
-
-Config = Annotated[Path | None, typer.Option("--config", help="A receiver.toml; without it the defaults hold.")]
-Db = Annotated[str | None, typer.Option("--db", help="Database: sqlite:///FILE or postgresql+psycopg://…")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command(
@@ -41,7 +36,7 @@ def serve(
     if broker is not None and embedded_broker is not None:
         raise ConfigError("--broker and --embedded-broker exclude each other; give one")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    settings = _settings(config, database)
+    settings = settings_of(config, database)
     if broker is not None:
         settings = replace(settings, broker=replace(settings.broker, url=broker))
     if http is not None:
@@ -54,10 +49,10 @@ def list_devices(config: Config = None, database: Db = None, as_json: Json = Fal
     """List the devices that are enrolled and those that wait for it."""
     from receiver import devices
 
-    engine = _open(config, database)
+    engine = open_database(config, database)
     enrolled, waiting = devices.devices(engine), devices.pending(engine)
     if as_json:
-        _print({"devices": [d._asdict() for d in enrolled], "pending": [p._asdict() for p in waiting]})
+        print_json({"devices": [d._asdict() for d in enrolled], "pending": [p._asdict() for p in waiting]})
         return
     if not enrolled and not waiting:
         typer.echo("No device has been heard of yet.")
@@ -78,9 +73,9 @@ def enrol(
     """Trust a device from now on."""
     from receiver import devices
 
-    name = devices.enrol(_open(config, database), device)
+    name = devices.enrol(open_database(config, database), device)
     if as_json:
-        _print({"device": name, "state": "accepted"})
+        print_json({"device": name, "state": "accepted"})
     else:
         typer.echo(f"{name} is enrolled.")
 
@@ -95,23 +90,11 @@ def block(
     """Take nothing more from a device; what it sent stays. `enrol` undoes it."""
     from receiver import devices
 
-    devices.block(_open(config, database), device)
+    devices.block(open_database(config, database), device)
     if as_json:
-        _print({"device": device, "state": "blocked"})
+        print_json({"device": device, "state": "blocked"})
     else:
         typer.echo(f"{device} is blocked.")
 
 
-def _settings(config: Path | None, database: str | None) -> ReceiverSettings:
-    settings = load_settings(config) if config else ReceiverSettings()
-    return replace(settings, database=database) if database else settings
-
-
-def _open(config: Path | None, database: str | None) -> Any:
-    from receiver import db
-
-    return db.open_database(_settings(config, database).database)
-
-
-def _print(value: object) -> None:
-    typer.echo(json.dumps(value))
+command_cli.add_to(app)

@@ -48,3 +48,10 @@ def engine_of(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("reading") else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def beside(database: str) -> Path:
+    """Return the folder of a SQLite database; the working folder for any other."""
+    url = make_url(database)
+    named = url.database if url.get_backend_name() == "sqlite" else None
+    return Path(named).absolute().parent if named and named != ":memory:" else Path.cwd()

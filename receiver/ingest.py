@@ -20,7 +20,8 @@ from agent import chain, messages
 from agent.chain import START, Entry
 from agent.filemessages import Files, encode_files
 from agent.messages import Ack, Batch, Birth, MessageError
-from receiver import claims, db, packages, projections
+from receiver import claims, commands, db, packages, projections
+from receiver.commands import Outgoing
 from receiver.filestore import FileStore
 from receiver.transfers import FileMessage, Transfers
 
@@ -40,13 +41,6 @@ BROKEN_CHAIN: Final = "hash chain is broken"
 BROKEN_SIGNATURE: Final = "signature is not the device's"
 NO_FILES: Final = "this receiver keeps no files"
 TOO_EARLY: Final = "too many batches wait for one that is missing"
-
-
-class Outgoing(NamedTuple):
-    """A retained message to publish."""
-
-    topic: str
-    payload: bytes
 
 
 @dataclass
@@ -146,7 +140,8 @@ class Ingest:
                 .values(lineage=birth.lineage, session=birth.session, birth=payload, birth_utc_ns=now_ns, greeted=True)
             )
             _seen(connection, device, now_ns)
-            return [self._ack(connection, _known(connection, device))]
+            again = commands.again(connection, device, now_ns) if known.state == "accepted" else []
+            return [self._ack(connection, _known(connection, device)), *again]
 
     def _wait_for_enrolment(self, connection: Connection, birth: Birth, payload: bytes, now_ns: int) -> None:
         pending = db.pending_device
@@ -280,6 +275,7 @@ class Ingest:
         connection.execute(insert(db.entry), rows)
         projections.project(connection, device, known, now_ns)
         claims.report(connection, device, known, now_ns)
+        commands.hear(connection, device, known, now_ns)
         named, unusable = packages.expect(connection, device, known, now_ns)
         self._named += named
         for _ in range(unusable):

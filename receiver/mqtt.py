@@ -2,6 +2,8 @@
 
 A message's PUBACK is sent after its transaction, so a broker that still holds it sends it again to whoever is left
 when this process dies. While the database is away nothing is taken, nothing is acknowledged and nothing is lost.
+Only the chunks of files are durable later, and their devices know it. What takes long has threads of its own: fsync and
+hashing of files under way, storing of whole ones, and what is done with whole packages.
 """
 
 import logging
@@ -20,11 +22,14 @@ from agent.clock import NS_PER_S
 from agent.errors import RoadwitnessError
 from agent.filemessages import FILE_FILTER
 from agent.link import Arrived, BrokerSettings, Delivered, Down, Happening, Link, Refused, Up
-from receiver import packages
+from receiver import commands, packages
+from receiver.commands import Outgoing
+from receiver.errands import Errands
 from receiver.filestore import FileStore
-from receiver.ingest import Ingest, Outgoing
+from receiver.ingest import Ingest
 from receiver.packages import Arrival
 from receiver.transfers import FileMessage
+from receiver.underway import Key
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +39,8 @@ RETRY_CAP_S: Final = 30.0
 REFUSED_S: Final = 60.0
 # Beyond the receive window of MQTT 5 a broker holds messages back; 3.1.1 has none, so there is a bound here.
 MOST_WAITING: Final = 1000
-MOST_GROUP: Final = 16  # messages about files that are committed together: one fsync for a MiB of chunks
+MOST_GROUP: Final = 16  # messages about files that are answered together
+SETTLE_S: Final = 1.0  # between two fsyncs of a file that comes in slowly (receiver.settling.SETTLE_BYTES)
 TEND_S: Final = 3600.0  # between two looks for what crashes left behind
 ATTEMPTS: Final = 3  # for a message that the database refuses although it works
 
@@ -42,8 +48,8 @@ ATTEMPTS: Final = 3  # for a message that the database refuses although it works
 class Reception(threading.Thread):
     """Receives until stopped; `on_end` is called when the thread ends, for whatever reason.
 
-    `files` keeps the files of packages; `on_package` is called, in this thread, for every package that became whole
-    (receiver.packages.arrived), again after a RoadwitnessError or OSError.
+    `files` keeps the files of packages; `on_package` is called, in a thread of its own, for every package that became
+    whole (receiver.packages.arrived), again after a RoadwitnessError or OSError.
     """
 
     def __init__(
@@ -70,6 +76,9 @@ class Reception(threading.Thread):
         self._greet_due_ns = self._tend_due_ns = 0
         self._ahead: Happening | None = None  # taken from the queue while a group was gathered, and not part of it
         self._package_trouble = ""
+        self._settling = Errands[Key]("settle", self._settle_file, self._settle, SETTLE_S)
+        self._finishing = Errands[Key]("store", self._finish_file)
+        self._arriving = Errands[Arrival]("packages", self._hand_over, self._look_for_packages, GREET_S)
         self._trouble = ""
         self._link = Link(
             settings,
@@ -95,7 +104,10 @@ class Reception(threading.Thread):
 
     def run(self) -> None:
         """Receive until stopped."""
+        workers = (self._settling, self._finishing, self._arriving)
         try:
+            for worker in workers:
+                worker.start()
             while not self._stopping.is_set():
                 self._fall_due()
                 happening = self._next()
@@ -104,6 +116,8 @@ class Reception(threading.Thread):
                 elif happening is not None:
                     self._note(happening)
         finally:
+            for worker in reversed(workers):
+                worker.stop()
             self._link.close()
             self.connected.clear()
             self._on_end()
@@ -153,7 +167,7 @@ class Reception(threading.Thread):
             if self.connected.is_set():
                 try:
                     self._publish(self.ingest.greet())
-                    self._tell_packages()
+                    self._publish(commands.unsent(self._engine, clock.wall_ns()))
                 except DBAPIError as e:
                     self._say("database", f"cannot be read: {_cause(e)}")
         if now_ns >= self._tend_due_ns:
@@ -176,24 +190,48 @@ class Reception(threading.Thread):
             self._failures += 1
             self._connect_due_ns = clock.monotonic_ns() + int(wait_s * self._rng.uniform(0.5, 1.0) * NS_PER_S)
 
-    def _tell_packages(self) -> None:
-        """Hand over the packages that became whole and were not dealt with yet."""
-        if self._on_package is None:
+    def _settle(self) -> None:
+        self.ingest.settle(clock.wall_ns())
+
+    def _settle_file(self, key: Key) -> None:
+        self.ingest.settle_file(key, clock.wall_ns())
+
+    def _finish_file(self, key: Key) -> None:
+        self._publish([self.ingest.finish_file(key, clock.wall_ns())])
+        self._arriving.soon()
+
+    def _look_for_packages(self) -> None:
+        """Have the packages handed over that became whole and were not dealt with yet, also by earlier processes."""
+        if self._on_package is not None:
+            for arrival in packages.untold(self._engine):
+                self._arriving.give(arrival)
+
+    def _hand_over(self, arrival: Arrival) -> None:
+        if self._on_package is None or self.stopping:
             return
-        for arrival in packages.untold(self._engine):
-            try:
-                self._on_package(arrival)
-            except (RoadwitnessError, OSError) as e:
-                if self._package_trouble != str(e):
-                    log.error("package %s of device %s: %s; tried again", arrival.incident, arrival.device, e)
-                self._package_trouble = str(e)
-            else:
-                packages.told(self._engine, arrival)
+        try:
+            self._on_package(arrival)
+        except (RoadwitnessError, OSError) as e:
+            if self._package_trouble != str(e):
+                log.error("package %s of device %s: %s; tried again", arrival.incident, arrival.device, e)
+            self._package_trouble = str(e)
+        else:
+            packages.told(self._engine, arrival)
 
     def _commit(self, group: list[Arrived]) -> list[Outgoing]:
-        if not _about_file(group[0]):
-            return self.ingest.take(group[0].topic, group[0].payload, clock.wall_ns())
-        return self.ingest.take_files([_file_message(a) for a in group], clock.wall_ns())
+        first, now_ns = group[0], clock.wall_ns()
+        if not _about_file(first):
+            outgoing = self.ingest.take(first.topic, first.payload, now_ns)
+            if first.retained and messages.address(first.topic).what == "birth":
+                # Kept by the broker from before this process began: its device may wait for one that died.
+                outgoing += self.ingest.resume(messages.address(first.topic).device, now_ns)
+            return outgoing
+        received = self.ingest.receive_files([_file_message(a) for a in group], now_ns)
+        for key in received.ends:
+            self._finishing.give(key)  # without room the device asks again
+        for key in received.full:
+            self._settling.give(key)
+        return received.outgoing
 
     def _store(self, group: list[Arrived]) -> None:
         """Commit messages, publish their acknowledgements, and let the broker forget them; wait for the database."""
@@ -221,12 +259,10 @@ class Reception(threading.Thread):
     def _let_go(self, group: list[Arrived]) -> None:
         for arrived in group:
             self._link.acknowledge(arrived)
-        if any("/fin/" in a.topic for a in group):
-            self._greet_due_ns = 0  # a package may have become whole
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
-        for topic, payload in outgoing:
-            self._link.publish(topic, payload, retain=True)
+        for topic, payload, retain in outgoing:
+            self._link.publish(topic, payload, retain=retain)
 
     def _say(self, trouble: str, text: str) -> None:
         """Log a change of state; a steady state is silence."""

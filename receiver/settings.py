@@ -42,6 +42,13 @@ class FileSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandKeySettings:
+    """By which key this receiver signs what it asks of devices."""
+
+    key: str = ""  # file (PKCS #8 PEM, mode 0600), made at first use; "": `command.key` beside the database
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverSettings:
     """All that `receiver.toml` may say."""
 
@@ -50,6 +57,7 @@ class ReceiverSettings:
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     files: FileSettings = field(default_factory=FileSettings)
+    commands: CommandKeySettings = field(default_factory=CommandKeySettings)
     jt808: Jt808Settings = field(default_factory=Jt808Settings)
 
 

@@ -182,7 +182,7 @@ def test_the_configuration_file_names_every_key_with_its_default(tmp_path: Path)
     settings = msgspec.to_builtins(ReceiverSettings(), enc_hook=str)
     keys = [
         k
-        for table in (settings, settings["broker"], settings["http"], settings["files"])
+        for table in (settings, settings["broker"], settings["http"], settings["files"], settings["commands"])
         for k, v in table.items()
         if not isinstance(v, dict)
     ]
