@@ -101,7 +101,7 @@ def test_recorded_frames_decode_and_the_one_with_a_wrong_check_byte_does_not() -
             positions += 1
     assert wrong == [(8, "the check byte does not fit")]
     assert len(ids) == 9
-    assert positions == 3
+    assert positions == 4
 
 
 @settings(max_examples=300, deadline=None)

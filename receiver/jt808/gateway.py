@@ -54,7 +54,7 @@ class Gateway:
         finally:
             for task in (*links, watch):
                 task.cancel()
-            await asyncio.gather(*links, watch, return_exceptions=True)
+            await asyncio.gather(ended, *links, watch, return_exceptions=True)
             with suppress(SQLAlchemyError):
                 await self.note(self._stopped)
             self._threads.shutdown()
