@@ -9,6 +9,7 @@ import typer
 from agent.clock import iso_utc
 from receiver import command_cli
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
+from receiver.scoring import command as scoring
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run the insurer's receiver and manage its devices.")
 
@@ -98,3 +99,4 @@ def block(
 
 
 command_cli.add_to(app)
+scoring.add_to(app)
