@@ -94,11 +94,11 @@ def trip_chart(series: Series, spans: list[Span], zero_ns: int, label: Callable[
     longitudinal, lateral = thin(series.longitudinal, COLUMNS), thin(series.lateral, COLUMNS)
     if not any(v is not None for column in (speed, longitudinal, lateral) for v in column):
         return None
-    panels = [_speed_panel(speed, 0, 54), _force_panel({"lon": longitudinal, "lat": lateral}, 63, 37, ())]
+    panels = [speed_panel(speed, 0, 54), force_panel({"lon": longitudinal, "lat": lateral}, 63, 37, ())]
     end_ns = series.start_ns + len(series) * series.step_ns
     placed = _in_rows(spans)
     return Chart(
-        panels, _ticks(series.start_ns, end_ns, zero_ns, label), placed, 1 + max((s.row for s in placed), default=-1)
+        panels, ticks(series.start_ns, end_ns, zero_ns, label), placed, 1 + max((s.row for s in placed), default=-1)
     )
 
 
@@ -133,8 +133,8 @@ def window_chart(event: Event, limits: list[tuple[float, str]], label: Callable[
     # rows are 100 ms apart (agent.records.Window)
     end_ns = window.start_ns + rows * NS_PER_S // 10
     spans = [span(event.t_ns, event.duration_ns, window.start_ns, end_ns, "", event.severity)]
-    panels = [_speed_panel(speed, 0, 44), _force_panel({name: force}, 57, 43, limits)]
-    return Chart(panels, _ticks(window.start_ns, end_ns, event.t_ns, label), spans)
+    panels = [speed_panel(speed, 0, 44), force_panel({name: force}, 57, 43, limits)]
+    return Chart(panels, ticks(window.start_ns, end_ns, event.t_ns, label), spans)
 
 
 def span(t_ns: int, duration_ns: int, start_ns: int, end_ns: int, name: str, css: str) -> Span:
@@ -157,7 +157,8 @@ def _in_rows(spans: list[Span]) -> list[Span]:
     return placed
 
 
-def _speed_panel(values: Samples, top: float, height: float) -> Panel:
+def speed_panel(values: Samples, top: float, height: float) -> Panel:
+    """Draw km/h from nil, with an area below the line; `top` and `height` are percent of the chart."""
     highest = max((v for v in values if v is not None), default=0.0)
     step = _nice(max(highest, 20.0) / 3)
     most = step * ceil(max(highest, 20.0) / step)
@@ -167,8 +168,8 @@ def _speed_panel(values: Samples, top: float, height: float) -> Panel:
     return Panel(top, height, max(1, len(values)), [Curve("area", area), Curve("speed", _lines(lines))], levels)
 
 
-def _force_panel(columns: dict[str, Samples], top: float, height: float, limits: Sequence[tuple[float, str]]) -> Panel:
-    """Draw acceleration: around nil without `limits`, else as much of either side as values and limits need."""
+def force_panel(columns: dict[str, Samples], top: float, height: float, limits: Sequence[tuple[float, str]]) -> Panel:
+    """Draw what has two signs: around nil without `limits`, else as much of either side as values and limits need."""
     known = [v for values in columns.values() for v in values if v is not None]
     if limits:
         bounds = [*known, *(v for v, _ in limits), -1.0, 1.0]
@@ -182,13 +183,14 @@ def _force_panel(columns: dict[str, Samples], top: float, height: float, limits:
     def y(value: float) -> float:
         return 100 * (high - value) / (high - low)
 
-    levels = [Level(y(step * n), _signed(step * n)) for n in range(ceil(low / step), floor(high / step) + 1)]
+    levels = [Level(y(step * n), signed(step * n)) for n in range(ceil(low / step), floor(high / step) + 1)]
     levels += [Level(y(v), name, "limit", nth) for nth, (v, name) in enumerate(limits)]
     curves = [Curve(name, _lines(_runs(values, y))) for name, values in columns.items()]
     return Panel(top, height, max(1, *map(len, columns.values())), curves, levels)
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Write a round number with its sign."""
     return f"{value:+g}".replace("-", "−") if value else "0"
 
 
@@ -219,7 +221,7 @@ def _lines(runs: list[list[tuple[float, float]]]) -> str:
     return "".join(f"M{_points(run)}" if len(run) > 1 else f"M{_points(run)}h.01" for run in runs)
 
 
-def _ticks(start_ns: int, end_ns: int, zero_ns: int, label: Callable[[int], str]) -> list[Tick]:
+def ticks(start_ns: int, end_ns: int, zero_ns: int, label: Callable[[int], str]) -> list[Tick]:
     """Return up to seven times, round as counted from `zero_ns`; `label` is asked with ns on the axis."""
     seconds = (end_ns - start_ns) / NS_PER_S
     step = next((s for s in _TICKS_S if s >= seconds / 6), _TICKS_S[-1]) * NS_PER_S

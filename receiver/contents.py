@@ -66,8 +66,8 @@ class Contents:
     cameras: list[Camera] = field(default_factory=list)
     mount: tuple[Axis, Axis] | None = None  # up and forward, in the axes of the box
     gaps_s: list[tuple[float, float]] = field(default_factory=list)
-    reached_s: float | None = None
-    flags_s: dict[str, float] = field(default_factory=dict)  # what the car itself told, and when
+    complete: bool | None = None  # everything was measured; None where the record has not come
+    reached_s: float | None = None  # time of the last sample
 
 
 class _Mount(msgspec.Struct):
@@ -76,8 +76,8 @@ class _Mount(msgspec.Struct):
 
 
 class _Record(msgspec.Struct):
+    complete: bool | None = None
     gaps_s: list[tuple[float, float]] = []
-    flags_s: dict[str, float | None] = {}
     reached_s: float | None = None
     mount: _Mount | None = None
 
@@ -122,8 +122,8 @@ def read(files: FileStore, device: str, incident: str, listed: Sequence[PackageF
         cameras=_cameras(video, sizes) if video is not None else [],
         mount=(record.mount.gravity, record.mount.forward) if record.mount is not None else None,
         gaps_s=[(a, b) for a, b in record.gaps_s[:20] if math.isfinite(a) and math.isfinite(b)],
+        complete=record.complete,
         reached_s=record.reached_s,
-        flags_s={name: at for name, at in list(record.flags_s.items())[:20] if at is not None},
     )
 
 

@@ -191,7 +191,8 @@ def _limits(words: Words, event: Event) -> list[tuple[float, str]]:
     ]
 
 
-def _listed(words: Words, sources: Sequence[str]) -> str:
+def listed(words: Words, sources: Sequence[str]) -> str:
+    """Name sources in one phrase."""
     text = words.text
     names = [text.among("source", s) for s in sources]
     if not names:
@@ -204,7 +205,7 @@ def why(words: Words, event: Event) -> Sequence[str]:
     """Say why an event counts or why it does not, and what its rule asks for."""
     text = words.text
     unoriented = event.rule.startswith("harsh_unoriented")
-    sources = _listed(words, event.sources)
+    sources = listed(words, event.sources)
     said = []
     if event.kind not in DRIVING_KINDS:
         said.append(text("why.no_driving"))
@@ -239,7 +240,7 @@ class Finding:
 def findings(words: Words, quality: Quality, clock: BootClock, duration_s: float) -> list[Finding]:
     """Say how good a trip's data are: time, gaps, speed, position, mount."""
     text = words.text
-    said = [_time(words, clock)]
+    said = [time_finding(words, clock)]
     if quality.longest_gap_s <= GAP_S:
         sentence = text("quality.gaps.none" if quality.gap_s <= 0 else "quality.gaps.small")
         said.append(Finding("good", text("quality.gaps.title"), sentence))
@@ -258,13 +259,19 @@ def findings(words: Words, quality: Quality, clock: BootClock, duration_s: float
     key = "none" if quality.position_share <= 0 else "share"
     sentence = text(f"quality.position.{key}", share=words.percent(quality.position_share))
     said.append(Finding(_state(quality.position_share), text("quality.position.title"), sentence))
-    key = "none" if quality.mount_confidence <= 0 else "sure" if quality.mount_confidence >= GOOD_MOUNT else "unsure"
-    sentence = text(f"quality.mount.{key}", share=words.percent(quality.mount_confidence))
-    said.append(Finding(_mount(quality.mount_confidence), text("quality.mount.title"), sentence))
+    said.append(mount_finding(words, quality.mount_confidence))
     return said
 
 
-def _time(words: Words, clock: BootClock) -> Finding:
+def mount_finding(words: Words, confidence: float) -> Finding:
+    """Say how well it is known how the box sits."""
+    key = "none" if confidence <= 0 else "sure" if confidence >= GOOD_MOUNT else "unsure"
+    sentence = words.text(f"quality.mount.{key}", share=words.percent(confidence))
+    return Finding(_mount(confidence), words.text("quality.mount.title"), sentence)
+
+
+def time_finding(words: Words, clock: BootClock) -> Finding:
+    """Say how well a boot's time is known."""
     text = words.text
     quality = clock.quality if clock.offset_ns is not None else "none"
     state = {"gnss": "good", "ntp": "good", "restored": "fair"}.get(quality, "poor")

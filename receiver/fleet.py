@@ -102,12 +102,14 @@ def known(engine: Engine, device: str) -> bool:
         return connection.execute(select(db.device.c.id).where(db.device.c.id == device)).scalar() is not None
 
 
-def newest(engine: Engine, device: str) -> tuple[int, int]:
-    """Return the numbers of the trip and the event that arrived last, 0 for none: when they change, a page is old."""
+def newest(engine: Engine, device: str) -> tuple[int, ...]:
+    """Return what is the newest of trips, events, crashes and packages, 0 for none: when it changes, a page is old."""
+    s = db.package_state
+    newest = [(t, t.c.id) for t in (db.trip, db.harsh_event, db.crash)]
+    newest += [(s, s.c.whole_utc_ns), (db.package_check, db.package_check.c.checked_utc_ns)]
     with db.reading(engine) as connection:
-        columns = (select(func.max(t.c.id)).where(t.c.device == device) for t in (db.trip, db.harsh_event))
-        trip, event = (connection.execute(c).scalar() or 0 for c in columns)
-        return trip, event
+        columns = (select(func.max(column)).where(t.c.device == device) for t, column in newest)
+        return tuple(connection.execute(c).scalar() or 0 for c in columns)
 
 
 def _vehicles(connection: Connection, rows: Sequence[Row[Any]], week_ns: int, month_ns: int) -> list[Vehicle]:

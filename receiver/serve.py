@@ -39,7 +39,8 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
             settings = replace(settings, broker=replace(settings.broker, url=broker.open()))
             log.info("broker on %s", settings.broker.url)
         ended, died = threading.Event(), threading.Event()
-        server = _server(engine, settings.http) if pages else None
+        files = FileStore(settings.files, settings.database)
+        server = _server(engine, settings.http, files) if pages else None
 
         def end() -> None:
             if not reception.stopping:
@@ -48,7 +49,6 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
             if server is not None:
                 server.should_exit = True
 
-        files = FileStore(settings.files, settings.database)
         on_package = partial(packages.arrived, engine, files)
         reception = Reception(engine, settings.broker, settings.group, end, files, on_package)
         stack.callback(reception.stop)
@@ -66,9 +66,12 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
             raise RoadwitnessError("receiver: the ingest thread died; its error stands above; please report it")
 
 
-def serve_in_thread(engine: Engine, http: str, stack: ExitStack) -> str:
-    """Serve the pages on HOST:PORT in a thread until `stack` closes; return their address. Port 0 takes a free one."""
-    server = _server(engine, parse_http(http))
+def serve_in_thread(engine: Engine, http: str, stack: ExitStack, files: FileStore | None = None) -> str:
+    """Serve the pages on HOST:PORT in a thread until `stack` closes; return their address. Port 0 takes a free one.
+
+    Without `files` no package is shown.
+    """
+    server = _server(engine, parse_http(http), files)
     thread = threading.Thread(target=server.run, name="pages", daemon=True)
 
     def stop() -> None:
@@ -94,11 +97,11 @@ def parse_http(text: str) -> HttpSettings:
     return HttpSettings(host.strip("[]"), int(port))
 
 
-def _server(engine: Engine, http: HttpSettings) -> uvicorn.Server:
+def _server(engine: Engine, http: HttpSettings, files: FileStore | None) -> uvicorn.Server:
     from receiver.web import create_app, loopback
 
     config = uvicorn.Config(
-        create_app(engine, http.zone),
+        create_app(engine, http.zone, files=files),
         host=loopback(http.host),
         port=http.port,
         log_level="warning",

@@ -43,9 +43,9 @@ class LiveView:
     version: str
 
 
-def live(words: Words, now: Live | None, newest: tuple[int, int]) -> LiveView:
+def live(words: Words, now: Live | None, newest: tuple[int, ...]) -> LiveView:
     """Put the live state into words; a speed is only shown while it is fresh."""
-    text, version = words.text, "{}.{}".format(*newest)
+    text, version = words.text, ".".join(map(str, newest))
     if now is None:
         return LiveView("never", text("vehicles.never"), text("live.never"), "–", "", "–", "", version)
     age_ns = None if now.position_utc_ns is None else words.now_ns - now.position_utc_ns
@@ -144,10 +144,14 @@ def line(words: Words, row: TripRow) -> TripLine:
 
 def when(words: Words, row: TripRow) -> str:
     """Name a trip by its start."""
-    utc_ns = row.clock.utc_ns(row.start_ns)
+    return when_of(words, row.clock.utc_ns(row.start_ns), row.received_utc_ns)
+
+
+def when_of(words: Words, utc_ns: int | None, received_utc_ns: int) -> str:
+    """Write a time, or when its record arrived where it is not known."""
     if utc_ns is not None:
         return words.stamp(utc_ns)
-    received = words.text("time.received", stamp=words.stamp(row.received_utc_ns))
+    received = words.text("time.received", stamp=words.stamp(received_utc_ns))
     return f"{words.text('time.unknown')} ({received})"
 
 
@@ -254,8 +258,8 @@ def trip(words: Words, page: TripPage) -> TripView:
         figures=_figures(words, page),
         map=drawn,
         map_state="coming" if coming else "shown" if drawn else "none",
-        bar_name=_bar_name(words, drawn),
-        bands=_bands(),
+        bar_name=bar_name(words, drawn),
+        bands=bands(),
         pins=pins,
         start_before=_word_before(drawn.start if drawn else None, pins),
         end_before=_word_before(drawn.end if drawn else None, pins),
@@ -300,14 +304,15 @@ def _word_before(spot: draw.Spot | None, pins: Sequence[Pin]) -> bool:
     return spot[0] > 0.8 * draw.WIDTH or (covered and spot[0] > 0.12 * draw.WIDTH)
 
 
-def _bar_name(words: Words, drawn: Map | None) -> str:
+def bar_name(words: Words, drawn: Map | None) -> str:
+    """Write the length of the map's scale bar."""
     if drawn is None:
         return ""
     km = drawn.bar_m >= 1000
     return f"{drawn.bar_m / 1000:g} {words.text('unit.km')}" if km else f"{drawn.bar_m:g} {words.text('unit.m')}"
 
 
-def _bands() -> list[str]:
+def bands() -> list[str]:
     """Name the speed bands of the map in km/h."""
     edges = draw.SPEED_BANDS_KMH
     inner = [f"{a}–{b}" for a, b in pairwise(edges)]

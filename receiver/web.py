@@ -1,4 +1,4 @@
-"""The owner's pages: server-rendered, GET only, no outside address, readable without scripts.
+"""The owner's pages: server-rendered, read only, no outside address, readable without scripts.
 
 There is no sign-in yet, so `loopback` refuses every address but this machine's own, and a request under any other
 host name is refused too: a page of a stranger could otherwise reach in by DNS rebinding.
@@ -21,10 +21,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Receive, Scope, Send
 
 from agent import clock
 from agent.errors import ConfigError
-from receiver import fleet, queries, views
+from receiver import crashes, crashpages, crashwords, fleet, queries, views
+from receiver.filestore import FileStore
 from receiver.settings import ZONE
 from receiver.texts import LANGUAGES, choose, text
 from receiver.words import Words, time_zone
@@ -37,7 +39,8 @@ YEAR_S: Final = 365 * 86400
 HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HEADERS: Final = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self';"
+        " connect-src 'self';"
         " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -65,12 +68,19 @@ def loopback(host: str) -> str:
 
 
 def create_app(
-    engine: Engine, zone: str = ZONE, now_ns: Callable[[], int] = clock.wall_ns, refresh_s: float = REFRESH_S
+    engine: Engine,
+    zone: str = ZONE,
+    now_ns: Callable[[], int] = clock.wall_ns,
+    refresh_s: float = REFRESH_S,
+    files: FileStore | None = None,
 ) -> FastAPI:
-    """Build the pages over a database; times are shown in `zone`. Raise ConfigError for an unknown zone."""
+    """Build the pages over a database and the store of packages; times are shown in `zone`.
+
+    Raise ConfigError for an unknown zone.
+    """
     local = time_zone(zone)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=5)
+    app.add_middleware(_Gzip, minimum_size=2000, compresslevel=5)
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
     templates = Environment(
         loader=PackageLoader("receiver"),
@@ -162,6 +172,7 @@ def create_app(
             raise HTTPException(404)
         rows, shown = queries.trips(engine, device, page_number)
         running = views.told(words, queries.open_events(engine, device), None)
+        crashed, _ = crashes.crashes(engine, device)
         return page(
             request,
             "vehicle.html",
@@ -171,6 +182,7 @@ def create_app(
             days=views.days(words, rows),
             shown=shown,
             running=running,
+            crashes=[crashwords.line(words, row) for row in crashed],
         )
 
     @app.api_route("/vehicles/{device}/live.json", methods=["GET", "HEAD"])
@@ -198,7 +210,20 @@ def create_app(
         words = words_of(request)
         return page(request, "trip.html", words=words, trip=found, view=views.trip(words, found))
 
+    crashpages.add(app, engine, files, page, words_of, now_ns)
     return app
+
+
+class _Gzip(GZipMiddleware):
+    """Compresses pages; files are given as they are, or the bytes of a range would be those of another thing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        whole = "/crashes/" in path and ("/files/" in path or path.endswith(".zip"))
+        if whole:
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def _guarded(request: Request, response: Response) -> Response:

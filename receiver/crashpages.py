@@ -1,0 +1,112 @@
+"""The routes of a crash: its page, its progress, its files, its package, and a check on demand.
+
+Every look at contents is written into the log first: where that fails, nothing is shown. Names of files come from the
+table of what the device's signed record names, never from the address alone.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Path, Request, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy import Engine
+from starlette.exceptions import HTTPException
+
+from receiver import checks, contents, crashes, crashviews, crashwords, delivery
+from receiver.access import LOCAL, Look, Looks, latest
+from receiver.contents import Contents
+from receiver.crashviews import MOST_LOOKS
+from receiver.filestore import FileStore
+from receiver.words import Words
+
+log = logging.getLogger(__name__)
+
+# A page of a stranger can post a form here, but cannot set a header without being asked whether it may.
+ASKED_HEADER: Final = "x-requested-by"
+ASKED_BY: Final = "roadwitness"
+
+Incident = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
+Name = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class AwayError(Exception):
+    """A file that should be in the store cannot be read there."""
+
+
+def add(
+    app: FastAPI,
+    engine: Engine,
+    files: FileStore | None,
+    page: Callable[..., Response],
+    words_of: Callable[[Request], Words],
+    now_ns: Callable[[], int],
+) -> None:
+    """Add the routes; `page` renders a template. Without `files` only the reports are shown."""
+    looks = Looks(engine)
+    base = "/vehicles/{device}/crashes/{incident}"
+
+    def note(request: Request, device: str, incident: str, what: str, name: str = "") -> None:
+        client = request.client.host if request.client else ""
+        look = Look(LOCAL, client, device, incident, what, name)
+        looks.note(look, now_ns(), part=delivery.ranged(request))
+
+    @app.api_route(base, methods=["GET", "HEAD"])
+    def crash(request: Request, device: str, incident: Incident) -> Response:
+        found = crashes.crash(engine, device, incident)
+        if found is None:
+            raise HTTPException(404)
+        words = words_of(request)
+        before = latest(engine, device, incident, MOST_LOOKS)
+        note(request, device, incident, "page")
+        read = Contents() if files is None else contents.read(files, device, incident, found.files)
+        view = crashviews.crash(words, found, read, before, files is not None)
+        version = crashes.version(engine, device, incident)
+        return page(request, "crash.html", words=words, crash=found, view=view, version=version)
+
+    @app.api_route(base + "/progress.json", methods=["GET", "HEAD"])
+    def progress(request: Request, device: str, incident: Incident) -> Response:
+        if not crashes.known(engine, device, incident):
+            return JSONResponse({}, 404)
+        words = words_of(request)
+        now = crashwords.package(words, crashes.package_now(engine, device, incident), files is not None)
+        return JSONResponse(crashviews.progress(words, now, crashes.version(engine, device, incident)))
+
+    @app.api_route(base + "/files/{name}", methods=["GET", "HEAD"])
+    def file(request: Request, device: str, incident: Incident, name: Name) -> Response:
+        found = crashes.held_file(engine, device, incident, name)
+        if files is None or found is None:
+            raise HTTPException(404)
+        note(request, device, incident, "file", name)
+        try:
+            return delivery.file_response(request, files, device, incident, found)
+        except OSError as e:
+            log.error("package %s of device %s: %s; check the store", incident, device, e)
+            raise AwayError from e
+
+    @app.api_route(base + "/package.zip", methods=["GET", "HEAD"])
+    def package(request: Request, device: str, incident: Incident) -> Response:
+        listed = crashes.held_files(engine, device, incident)
+        if files is None or not listed:
+            raise HTTPException(404)
+        note(request, device, incident, "package")
+        return delivery.zip_response(request, files, device, incident, listed)
+
+    @app.post(base + "/check")
+    def check(request: Request, device: str, incident: Incident) -> Response:
+        if request.headers.get(ASKED_HEADER) != ASKED_BY:
+            raise HTTPException(403)
+        if files is None or not crashes.known(engine, device, incident):
+            raise HTTPException(404)
+        note(request, device, incident, "check")
+        try:
+            found = checks.check(engine, files, device, incident, now_ns())
+        except OSError as e:
+            log.error("package %s of device %s cannot be checked: %s; check the store", incident, device, e)
+            raise AwayError from e
+        said: dict[str, Any] = {} if found is None else {"exit_code": found.exit_code, "verdict": found.verdict}
+        return JSONResponse(said, 200 if found else 409)
+
+    @app.exception_handler(AwayError)
+    async def _away(request: Request, _: AwayError) -> Response:
+        return page(request, "problem.html", 503, key="away")
