@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.clock import iso_utc
-from receiver import command_cli
+from receiver import command_cli, crash_cli
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 from receiver.scoring import command as scoring
 
@@ -99,4 +99,5 @@ def block(
 
 
 command_cli.add_to(app)
+crash_cli.add_to(app)
 scoring.add_to(app)
