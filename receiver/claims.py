@@ -12,6 +12,7 @@ from sqlalchemy import Connection, update
 
 from agent.records import Crash
 from receiver import db
+from receiver.claiming import history
 from receiver.projections import Known
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def claim_id(device: str, incident: str) -> str:
 def opened(connection: Connection, claim: Claim) -> None:
     """Take a claim that was just opened, in the transaction that opened it; called once for each incident."""
     log.info("claim %s opened by device %s for incident %s", claim.id, claim.device, claim.incident)
+    history.append(connection, claim.opened_utc_ns, claim.id, claim.device, "opened", states=("", REPORTED))
 
 
 def report(connection: Connection, device: str, known: Sequence[Known], now_ns: int) -> list[Claim]:
@@ -68,4 +70,6 @@ def prove(connection: Connection, device: str, incident: str, now_ns: int) -> No
     """Note that the evidence of an incident's claim is whole and proved."""
     table = db.claim
     mine = (table.c.id == claim_id(device, incident), table.c.state == REPORTED)
-    connection.execute(update(table).where(*mine).values(state=EVIDENCE, state_utc_ns=now_ns))
+    if connection.execute(update(table).where(*mine).values(state=EVIDENCE, state_utc_ns=now_ns)).rowcount:
+        states = (REPORTED, EVIDENCE)
+        history.append(connection, now_ns, claim_id(device, incident), "verifier", "proved", states=states)

@@ -15,6 +15,7 @@ from agent import clock
 from agent.filemessages import LARGEST, record_digest, safe_name
 from agent.records import Package
 from receiver import checks, db
+from receiver.claiming import assessing
 from receiver.filestore import FileStore
 from receiver.projections import INCIDENT, Known
 
@@ -73,6 +74,7 @@ def arrived(engine: Engine, files: FileStore, arrival: Arrival) -> None:
     The same package may be given again after a restart. Raise RoadwitnessError or OSError to be called again later.
     """
     found = checks.check(engine, files, arrival.device, arrival.incident, clock.wall_ns())
+    assessing.look_again(engine, files, arrival.device, arrival.incident, clock.wall_ns())
     told = "was replaced while it was checked" if found is None else found.verdict
     log.info("package %s of device %s is whole: %s", arrival.incident, arrival.device, told)
 

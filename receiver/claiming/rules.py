@@ -1,7 +1,7 @@
-"""The checks of a claim against the evidence: pure rules, each with what it looked at, what it found and where that stands.
+"""The checks of a claim against the evidence: pure rules, each with what it looked at, what it found, and where.
 
-A finding is never a refusal: nothing here knows an amount or a state (PIPL art. 24: no decision by machine alone). People
-decide; a flag tells them where to look. Words for findings are in text/*.toml under the rule's name and reason.
+A finding is never a refusal: nothing here knows an amount or a state (PIPL art. 24: no decision by machine alone).
+People decide; a flag tells them where to look. Words for findings are in text/*.toml under the rule's name and reason.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ def place_mismatch(f: Facts, k: Limits) -> Finding:
     apart_m = metres(f.impact.place, f.report.place)
     far = apart_m > k.place_m
     figures: dict[str, Figure] = {
-        "distance_m": round(apart_m, 1),
+        "distance_m": round(apart_m, 2),
         "place_mismatch": far,
         "accuracy_m": round(f.impact.accuracy_m, 1),
         "latitude": f.impact.place.latitude,

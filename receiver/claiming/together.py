@@ -1,7 +1,7 @@
 """Two of our devices in one crash: do both records tell of the same collision?
 
-By momentum m1·Δv1 = −m2·Δv2 [DELTAV]: the changes are in inverse ratio of the masses and point against each other. Masses
-are not known to us, so the ratio must only be one that two cars or vans can have.
+By momentum m1·Δv1 = −m2·Δv2 [DELTAV]: the changes are in inverse ratio of the masses and point against each other.
+Masses are not known to us, so the ratio must only be one that two cars or vans can have.
 """
 
 import math
