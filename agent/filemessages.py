@@ -41,14 +41,17 @@ class Init(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenFile(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What the receiver lacks of a file: half-open byte ranges; `revision` grows with every change of them."""
+    """What the receiver lacks of a file: half-open byte ranges; `revision` grows with every change of them.
+
+    The rest need not be sent again to this receiver and may still be lost with it: only `done` is kept for good.
+    """
 
     revision: Size
     missing: Annotated[list[tuple[Size, Size]], msgspec.Meta(max_length=MAX_RANGES + 1)]
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """The receiver's answer about the files of one device: retained, and the only thing that frees anything there."""
+    """The receiver's answer about the files of one device: retained; its `packages` alone free anything there."""
 
     device: DeviceId
     session: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z._-]{0,64}(?!\n)$")]  # of the birth last seen
@@ -57,6 +60,7 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[Hex64, Text] = {}  # why a file is not taken
     packages: dict[Incident, Digest] = {}  # whole packages -> SHA-256 of the body of the record that names their files
     trouble: Text = ""  # why nothing is taken at the moment
+    anew: bool = False  # a receiver has just begun: what is under way may have been lost with another
     protocol: int = PROTOCOL
 
 

@@ -167,6 +167,7 @@ class Link:
         self._client: Client | None = None
         self._awaited: set[int] = set()  # message ids of subscriptions not yet granted
         self._lock = threading.Lock()
+        self._of_kind: dict[str, Properties] = {}  # by content type: there are three
 
     @property
     def name(self) -> str:
@@ -188,9 +189,10 @@ class Link:
             return False
         properties = None
         if self._version == "5":
-            properties = _properties(
-                "PUBLISH", ContentType=self._content_types.get(topic.split("/")[3], "application/json")
-            )
+            kind = self._content_types.get(topic.split("/")[3], "application/json")
+            properties = self._of_kind.get(kind)
+            if properties is None:  # making them takes longer than sending the message
+                properties = self._of_kind[kind] = _properties("PUBLISH", ContentType=kind)
         return client.publish(topic, payload, qos=1, retain=retain, properties=properties).rc == 0
 
     def acknowledge(self, arrived: Arrived) -> None:

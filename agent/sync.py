@@ -270,8 +270,9 @@ class Sync:
 
     def _fill(self) -> bool:
         """Send what the window takes; say whether every lane was looked at and nothing of it must wait."""
+        heads = self._source.heads()  # with a clip on its way this runs for every few chunks: one look for all lanes
         for lane in LANES:
-            if self._held.get(lane, 0) > self._now_ns:
+            if self._held.get(lane, 0) > self._now_ns or self._sent[lane] >= heads.get(lane, 0):
                 continue
             self._held.pop(lane, None)
             while len(self._flights) < self._settings.window and self._send(lane):

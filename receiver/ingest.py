@@ -24,6 +24,7 @@ from receiver import claims, commands, db, packages, projections
 from receiver.commands import Outgoing
 from receiver.filestore import FileStore
 from receiver.transfers import FileMessage, Transfers
+from receiver.underway import Key
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,14 @@ BROKEN_CHAIN: Final = "hash chain is broken"
 BROKEN_SIGNATURE: Final = "signature is not the device's"
 NO_FILES: Final = "this receiver keeps no files"
 TOO_EARLY: Final = "too many batches wait for one that is missing"
+
+
+class Received(NamedTuple):
+    """What came of a group of messages about files."""
+
+    outgoing: list[Outgoing]
+    ends: list[Key]  # files for `finish_file`
+    full: list[Key]  # files for `settle_file`
 
 
 @dataclass
@@ -64,7 +73,8 @@ class Ingest:
 
     def __init__(self, engine: Engine, files: FileStore | None = None) -> None:
         self._engine = engine
-        self._transfers = None if files is None else Transfers(engine, files, self._count)
+        alone = engine.dialect.name == "sqlite"  # a database for several receivers is PostgreSQL
+        self._transfers = None if files is None else Transfers(engine, files, self._count, alone)
         self._named: list[str] = []  # files that the batch at hand named first
         self._verifiers = ThreadPoolExecutor(_CORES, "verify")
         self.counts = Counts()
@@ -97,12 +107,45 @@ class Ingest:
         return []
 
     def take_files(self, group: Sequence[FileMessage], now_ns: int) -> list[Outgoing]:
-        """Store messages about files and return the answers to publish; raises as `take` does."""
+        """Store messages about files durably, finish whole files, and return the answers; raises as `take` does."""
+        if self._transfers is None:
+            return self.receive_files(group, now_ns).outgoing
+        taken = self._transfers.take(group, now_ns, at_once=True)
+        ended = {key[0] for key in taken.ends}
+        answers = [files for files in taken.answers if files.device not in ended]
+        return [_answer(f) for f in answers + [self._transfers.finish(key, now_ns) for key in taken.ends]]
+
+    def receive_files(self, group: Sequence[FileMessage], now_ns: int) -> Received:
+        """Store messages about files, not durably yet, and return the answers and what remains to be done.
+
+        Raises as `take` does.
+        """
         if self._transfers is None:
             for message in group:
                 self._refuse(message.device, NO_FILES, now_ns)
-            return []
-        return [_answer(files) for files in self._transfers.take(group, now_ns)]
+            return Received([], [], [])
+        taken = self._transfers.take(group, now_ns)
+        return Received([_answer(files) for files in taken.answers], taken.ends, taken.full)
+
+    def finish_file(self, key: Key, now_ns: int) -> Outgoing:
+        """Check and store a file that may be whole; return the answer. Raises DBAPIError, and may be called again."""
+        assert self._transfers is not None
+        return _answer(self._transfers.finish(key, now_ns))
+
+    def settle_file(self, key: Key, now_ns: int) -> None:
+        """Make what has come of a file durable. Raises DBAPIError, and may be called again."""
+        if self._transfers is not None:
+            self._transfers.settle(key, now_ns)
+
+    def settle(self, now_ns: int) -> None:
+        """Make what has come of all files durable; raises as `settle_file` does."""
+        if self._transfers is not None:
+            self._transfers.settle_all(now_ns)
+
+    def resume(self, device: str, now_ns: int) -> list[Outgoing]:
+        """Return what a device should hear of its unfinished files from a process that has just begun."""
+        told = None if self._transfers is None else self._transfers.resume(device, now_ns)
+        return [] if told is None else [_answer(told)]
 
     def tend(self, now_ns: int) -> None:
         """Clear away what earlier crashes left; now and then."""
@@ -141,7 +184,10 @@ class Ingest:
             )
             _seen(connection, device, now_ns)
             again = commands.again(connection, device, now_ns) if known.state == "accepted" else []
-            return [self._ack(connection, _known(connection, device)), *again]
+            answers = [self._ack(connection, _known(connection, device)), *again]
+        if self._transfers is not None:
+            self._transfers.forget_sender(device)  # its session is another one
+        return answers
 
     def _wait_for_enrolment(self, connection: Connection, birth: Birth, payload: bytes, now_ns: int) -> None:
         pending = db.pending_device

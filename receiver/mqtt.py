@@ -222,8 +222,8 @@ class Reception(threading.Thread):
         first, now_ns = group[0], clock.wall_ns()
         if not _about_file(first):
             outgoing = self.ingest.take(first.topic, first.payload, now_ns)
-            if first.retained and messages.address(first.topic).what == "birth":
-                # Kept by the broker from before this process began: its device may wait for one that died.
+            if first.retained and outgoing and first.topic.endswith("/birth"):
+                # The broker kept it from before this process began: its device may wait for one that died.
                 outgoing += self.ingest.resume(messages.address(first.topic).device, now_ns)
             return outgoing
         received = self.ingest.receive_files([_file_message(a) for a in group], now_ns)

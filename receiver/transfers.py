@@ -1,20 +1,20 @@
-"""Files on their way: chunks are checked, made durable, and only then told to be held.
+"""Files on their way: chunks are checked and written, made durable in groups, and a whole file is stored and told.
 
-A chunk's bytes are on disk before the transaction that counts them commits, under the lock of the file's row, and bytes
-that are held are never written again; so several receivers may share a database and a folder. A whole file is hashed,
-put in its place, and only then called done. Whatever is lost on the way is asked for again.
+What `take` tells is what need not be sent again to this process; it frees nothing at the device. `settle` fsyncs a
+file and then writes its row, which therefore never says more than is durable. `finish` does both, compares the hash,
+puts the file in its place, and only then calls it done. Whatever is lost on the way is asked for again.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, or_, select
 
 from agent import ranges
 from agent.clock import NS_PER_S
@@ -29,8 +29,10 @@ from agent.filemessages import (
 )
 from agent.messages import MessageError
 from agent.ranges import Ranges
-from receiver import db, packages
+from receiver import db
 from receiver.filestore import FileStore
+from receiver.settling import HELD, MOST_UNSETTLED, SETTLE_BYTES, Count, Settling, decode_ranges, locked, values
+from receiver.underway import LEASE, Key, Underway
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +45,9 @@ TOO_MANY_HOLES: Final = "file has too many holes"
 TOO_LARGE: Final = "file is larger than this receiver takes"
 DEVICE_FULL: Final = "the device's share of this receiver's store is used up"
 STORE_FULL: Final = "this receiver's store is full"
-NOT_WHOLE: Final = "contents are not what the package names"
 LEFTOVER_NS: Final = 86_400 * NS_PER_S
 MOST_TOLD: Final = 32  # files in one answer: a device opens 8 at once
+MOST_UNDERWAY: Final = 1000  # files known by heart, of 1 KB each; beyond them all are settled and forgotten
 
 # Statements that every group of chunks needs, built once: building them costs more than running them.
 _T, _F, _S = db.transfer, db.package_file, db.package_state
@@ -67,19 +69,7 @@ _WHOLE: Final = (
     .distinct()
     .limit(bindparam("most"))
 )
-_SESSION: Final = select(db.device.c.session).where(db.device.c.id == bindparam("device"))
-_STATE: Final = select(db.device.c.state).where(db.device.c.id == bindparam("device"))
-_LOCKED: Final = select(_T).where(_T.c.device == bindparam("device"), _T.c.file == bindparam("name")).with_for_update()
-_HELD: Final = (
-    update(_T)
-    .where(_T.c.device == bindparam("of_device"), _T.c.file == bindparam("of_file"))
-    .values(
-        {name: bindparam(name) for name in ("state", "partial", "ranges", "received", "revision", "updated_utc_ns")}
-    )
-)
-
-Count = Callable[[Connection, str, str, int], None]
-_ranges: Final = msgspec.json.Decoder(list[tuple[int, int]])
+_SENDER: Final = select(db.device.c.state, db.device.c.session).where(db.device.c.id == bindparam("device"))
 
 
 class FileMessage(NamedTuple):
@@ -104,42 +94,97 @@ class _Wanted(NamedTuple):
     data: bytes
 
 
-class Transfers:
-    """Takes messages about files; one per process."""
+class _Sender(NamedTuple):
+    state: str  # accepted, or why nothing is taken
+    session: str
 
-    def __init__(self, engine: Engine, files: FileStore, count: Count) -> None:
+
+class Taken(NamedTuple):
+    """What came of a group of messages."""
+
+    answers: list[Files]
+    ends: list[Key]  # files that may be whole: give them to `finish`
+    full: list[Key]  # files with much that is not durable: give them to `settle`
+
+
+class Transfers:
+    """Takes messages about files; one per process. `take` belongs to one thread, all else may be called by others.
+
+    One process alone (`alone`) remembers the files that are under way and makes them durable later; several that share
+    a database do so with every group, since each must see what the others hold.
+    """
+
+    def __init__(self, engine: Engine, files: FileStore, count: Count, alone: bool = True) -> None:
         self._engine = engine
         self._files = files
         self._count = count
+        self._underway: dict[Key, Underway] = {}
+        self._settling = Settling(engine, files, count, self._underway, alone)
         self._troubled = False
+        self._senders: dict[str, _Sender] = {}
 
-    def take(self, group: Sequence[FileMessage], now_ns: int) -> list[Files]:
-        """Store what came and return the answer for every device; a group is one transaction.
+    def take(self, group: Sequence[FileMessage], now_ns: int, at_once: bool = False) -> Taken:
+        """Write what came and return the answer for every device; `at_once` makes it durable before.
 
         Raise sqlalchemy's DBAPIError when the database fails: the same group may be given again.
         """
         said: dict[str, _Said] = {}
-        ends: list[tuple[str, FileAddress]] = []
+        ends: list[Key] = []
         wanted = self._checked(group, now_ns)
         for device, of_device in groupby(sorted(wanted, key=lambda w: w[0]), key=lambda w: w[0]):
             said[device] = _Said()
-            with self._guarded(said[device]), self._engine.begin() as connection:
-                chunks = sorted((c for _, c in of_device), key=lambda c: c.where.file)
-                for file, of_file in groupby(chunks, key=lambda c: c.where.file):
-                    of_this = list(of_file)
-                    self._take_file(connection, device, file, of_this, said[device], now_ns)
-                    ends += [(device, c.where) for c in of_this if c.where.step == "fin"][:1]
-        for device, where in ends:
-            with self._guarded(said[device]):
-                self._end(device, where.file, said[device], now_ns)
-        if not said:
-            return []
-        with db.reading(self._engine) as connection:
-            return [self._answer(connection, device, s) for device, s in said.items()]
+            chunks = sorted((c for _, c in of_device), key=lambda c: c.where.file)
+            for file, of_file in groupby(chunks, key=lambda c: c.where.file):
+                of_this = list(of_file)
+                with self._guarded(said[device]):
+                    self._take_file(device, file, of_this, said[device], now_ns)
+                ends += [(device, file) for c in of_this if c.where.step == "fin"][:1]
+        if at_once or not self._settling.alone:
+            for device, s in said.items():
+                with self._guarded(s):
+                    self._settling.put_down([k for k in self._underway.copy() if k[0] == device], now_ns)
+                self.forget_sender(device)
+        elif len(self._underway) > MOST_UNDERWAY:
+            with self._guarded(_Said()):
+                self._settling.put_down(list(self._underway)[: MOST_UNDERWAY // 2], now_ns)
+        full = [k for k, u in self._underway.copy().items() if k[0] in said and u.unsettled >= SETTLE_BYTES]
+        return Taken([self._tell(device, s) for device, s in said.items()], ends, full)
 
     def tell(self, connection: Connection, device: str, files: Sequence[str]) -> Files:
         """Return what is lacking of files that a record has just named."""
         return self._answer(connection, device, _Said(touched=dict.fromkeys(files[:MOST_TOLD])))
+
+    def resume(self, device: str, now_ns: int) -> Files | None:
+        """Return what is lacking of a device's unfinished files, where there are any: for a process that begins.
+
+        The device then sends again at once what was under way to a process that died.
+        """
+        with db.reading(self._engine) as connection:
+            unfinished = select(_T.c.file).where(_T.c.device == device, _T.c.state == "open").limit(MOST_TOLD)
+            names = list(connection.execute(unfinished).scalars())
+        if not names or self._sender(device).state != "accepted":
+            return None
+        for name in names:
+            if (device, name) not in self._underway and self._settling.alone:
+                self._open(device, name, _Said(), now_ns)
+        return msgspec.structs.replace(self._tell(device, _Said(touched=dict.fromkeys(names))), anew=True)
+
+    def forget_sender(self, device: str) -> None:
+        """Read anew whether a device may send, and its session."""
+        self._senders.pop(device, None)
+
+    def settle(self, key: Key, now_ns: int) -> None:
+        """Make what was written of a file durable and hash it on; raises DBAPIError."""
+        try:
+            self._settling.advance(key, now_ns)
+        except OSError as e:
+            self._trouble(e)  # what was lost is not in the row: the device is asked for it again
+
+    def settle_all(self, now_ns: int) -> None:
+        """Make everything durable, and look anew who may send: once a second and at the end; raises DBAPIError."""
+        self._senders.clear()
+        for key in list(self._underway):
+            self.settle(key, now_ns)
 
     def tend(self, now_ns: int) -> None:
         """Remove unfinished files that a crash left behind and no transfer knows."""
@@ -155,28 +200,33 @@ class Transfers:
     def _checked(self, group: Sequence[FileMessage], now_ns: int) -> list[tuple[str, _Wanted]]:
         """Return the messages that are well formed and come from devices that may send."""
         good: list[tuple[str, _Wanted]] = []
-        states: dict[str, str] = {}
         for message in group:
+            state = ""
             try:
                 where = _well_formed(message)
-                if message.device not in states:
-                    states[message.device] = self._state(message.device)
-                if states[message.device] != "accepted":
-                    raise MessageError(states[message.device])
+                if where.step != "chunk":
+                    self.forget_sender(message.device)
+                state = self._sender(message.device).state
+                if state != "accepted":
+                    raise MessageError(state)
             except MessageError as e:
                 with self._engine.begin() as connection:
-                    known = states.get(message.device, "") == "accepted" or self._known(connection, message.device)
+                    known = state == "accepted" or self._known(connection, message.device)
                     self._count(connection, message.device if known else "", str(e), now_ns)
                 continue
             good.append((message.device, _Wanted(where, message.payload)))
         return good
 
-    def _state(self, device: str) -> str:
-        with db.reading(self._engine) as connection:
-            state = connection.execute(_STATE, {"device": device}).scalar()
-        if state is None:
-            return "device is not enrolled"
-        return "accepted" if state == "accepted" else "device is blocked"
+    def _sender(self, device: str) -> _Sender:
+        known = self._senders.get(device)
+        if known is None:
+            with db.reading(self._engine) as connection:
+                row = connection.execute(_SENDER, {"device": device}).one_or_none()
+            if row is None:
+                return _Sender("device is not enrolled", "")  # strangers are not remembered
+            known = _Sender("accepted" if row.state == "accepted" else "device is blocked", row.session)
+            self._senders[device] = known
+        return known
 
     @staticmethod
     def _known(connection: Connection, device: str) -> bool:
@@ -189,77 +239,99 @@ class Transfers:
             yield
         except OSError as e:
             said.trouble = f"the receiver cannot store files: {e.strerror or 'its store refuses them'}"[:200]
-            if not self._troubled:
-                log.error("package files cannot be stored: %s; free space there, or check its owner", e)
-            self._troubled = True
+            self._trouble(e)
         else:
             if self._troubled and not said.trouble:
                 log.warning("package files are stored again")
                 self._troubled = False
 
-    def _take_file(
-        self, connection: Connection, device: str, file: str, chunks: list[_Wanted], said: _Said, now_ns: int
-    ) -> None:
-        row = _locked(connection, device, file)
-        if row is None:
-            said.refused[file] = UNKNOWN_FILE
-            self._count(connection, device, UNKNOWN_FILE, now_ns)
-            return
-        said.touched[file] = None
-        fitting = [c for c in chunks if self._fits(connection, device, row, c, now_ns)]
-        if row.state == "done":
-            return
-        if row.state == "waiting":
-            refusal = self._no_room(connection, device, row.size)
-            if refusal:
-                said.refused[file] = refusal
-                self._count(connection, device, refusal, now_ns)
+    def _trouble(self, error: OSError) -> None:
+        if not self._troubled:
+            log.error("package files cannot be stored: %s; free space there, or check its owner", error)
+        self._troubled = True
+
+    def _take_file(self, device: str, file: str, chunks: list[_Wanted], said: _Said, now_ns: int) -> None:
+        entry = self._underway.get((device, file))
+        if entry is None or self._files.length(entry.partial) < (entry.held[-1][1] if entry.held else 0):
+            entry = self._open(device, file, said, now_ns)
+            if entry is None:
                 return
-        held = _ranges.decode(row.ranges)
-        partial, fresh = row.partial, False
-        # What is on disk must reach as far as what is said to be held: else it was lost, whole or in part.
-        if not partial or self._files.length(partial) < (held[-1][1] if held else 0):
-            self._files.drop(partial)
-            partial, held, fresh = self._files.begin(), [], True
-        after, pieces = held, list[tuple[int, memoryview]]()
+        said.touched[file] = None
+        # while an answer about the end of a file is on its way, its row is done and nothing of it is open
+        fitting = [c for c in chunks if self._fits(entry, c, now_ns)]
+        after, pieces = entry.held, list[tuple[int, memoryview]]()
         for where, data in fitting:
-            if where.step != "chunk":
+            if where.step != "chunk" or not entry.partial:
                 continue
             start, end = where.number, where.number + len(data)
             joined = ranges.add(after, start, end)
             if len(joined) > MAX_RANGES:
-                self._count(connection, device, TOO_MANY_HOLES, now_ns)
+                self._refuse(device, TOO_MANY_HOLES, now_ns)
                 continue
             view = memoryview(data)
             pieces += [(low, view[low - start : high - start]) for low, high in _outside(after, start, end)]
             after = joined
-        if pieces:
-            self._files.write(partial, pieces)
-        if pieces or fresh:
-            values = {
-                "state": "open",
-                "partial": partial,
-                "ranges": msgspec.json.encode(after).decode(),
-                "received": ranges.total(after),
-                "revision": row.revision + 1,
-                "updated_utc_ns": now_ns,
-            }
-            connection.execute(_HELD, {**values, "of_device": device, "of_file": file})
+        if not pieces:
+            return
+        try:
+            self._files.write(entry.partial, pieces)
+        except FileNotFoundError:
+            self._settling.drop(entry)  # finished or deleted meanwhile: the row says what there is
+            return
+        entry.held = after
+        entry.revision += 1
+        if entry.unsettled > MOST_UNSETTLED:
+            self._settling.settle((device, file), now_ns)
 
-    def _fits(self, connection: Connection, device: str, row: Any, chunk: _Wanted, now_ns: int) -> bool:
+    def _open(self, device: str, file: str, said: _Said, now_ns: int) -> Underway | None:
+        """Return a file as its row says it, begun where it was not or where its bytes were lost; None if refused."""
+        self._underway.pop((device, file), None)
+        with self._engine.begin() as connection:
+            row = locked(connection, device, file)
+            if row is None:
+                said.refused[file] = UNKNOWN_FILE
+                self._count(connection, device, UNKNOWN_FILE, now_ns)
+                return None
+            if row.state == "done":
+                return Underway(device, file, row.size, "", [], [], row.revision, row.revision)
+            if row.state == "waiting":
+                refusal = self._no_room(connection, device, row.size)
+                if refusal:
+                    said.refused[file] = refusal
+                    self._count(connection, device, refusal, now_ns)
+                    return None
+            held = decode_ranges(row.ranges)
+            partial, fresh = row.partial, False
+            # What is on disk must reach as far as what is said to be held: else it was lost, whole or in part.
+            if not partial or self._files.length(partial) < (held[-1][1] if held else 0):
+                self._files.drop(partial)
+                partial, held, fresh = self._files.begin(), [], True
+            revision = row.revision
+            if fresh or self._settling.alone:
+                revision += LEASE if self._settling.alone else 1
+                connection.execute(HELD, values(device, file, partial, held, revision, now_ns))
+        entry = Underway(device, file, row.size, partial, held, held, row.revision + 1, revision)
+        self._underway[device, file] = entry
+        return entry
+
+    def _fits(self, entry: Underway, chunk: _Wanted, now_ns: int) -> bool:
         """Say whether a message agrees with what the package names; count it where it does not."""
         where, data = chunk
         reason = ""
         if where.step == "init":
             init = decode_init(data)
-            reason = "" if (init.size, init.checksum) == (row.size, where.file) else OTHER_FILE
+            reason = "" if (init.size, init.checksum) == (entry.size, where.file) else OTHER_FILE
         elif where.step == "fin":
-            reason = "" if (where.number, where.checksum) == (row.size, where.file) else OTHER_FILE
-        elif where.number + len(data) > row.size:
+            reason = "" if (where.number, where.checksum) == (entry.size, where.file) else OTHER_FILE
+        elif where.number + len(data) > entry.size:
             reason = BEYOND
         if reason:
-            self._count(connection, device, reason, now_ns)
+            self._refuse(entry.device, reason, now_ns)
         return not reason
+
+    def _refuse(self, device: str, reason: str, now_ns: int) -> None:
+        with self._engine.begin() as connection:
+            self._count(connection, device, reason, now_ns)
 
     def _no_room(self, connection: Connection, device: str, size: int) -> str:
         t, settings = db.transfer, self._files.settings
@@ -272,72 +344,33 @@ class Transfers:
 
     # the end of a file
 
-    def _end(self, device: str, file: str, said: _Said, now_ns: int) -> None:
-        """Check a file that has all its bytes and put it in its places; say nothing of one that has not."""
-        with db.reading(self._engine) as connection:
-            row = connection.execute(select(db.transfer).where(*_transfer(device, file))).one_or_none()
-            f = db.package_file
-            named = connection.execute(select(f).where(f.c.device == device, f.c.file == file)).all()
-        places = [place for place in named if not place.held]
-        if row is None or not places or (row.state == "open" and row.received < row.size) or row.state == "waiting":
-            return
-        try:
-            if row.state == "done":
-                self._copy_to(device, [p for p in named if p.held], places)
-            elif self._files.digest(row.partial) == file:
-                for place in places:
-                    self._files.put(row.partial, device, place.incident, place.name)
-            else:
-                said.refused[file] = NOT_WHOLE
-        except FileNotFoundError:
-            self._begin_again(device, row, "", now_ns)
-            return
-        if file in said.refused:
-            self._begin_again(device, row, NOT_WHOLE, now_ns)
-            return
-        with self._engine.begin() as connection:
-            values = {"state": "done", "partial": "", "revision": row.revision + 1, "updated_utc_ns": now_ns}
-            connection.execute(update(db.transfer).where(*_transfer(device, file)).values(**values))
-            for place in places:
-                f = db.package_file
-                same = (f.c.device == device, f.c.incident == place.incident, f.c.name == place.name, f.c.file == file)
-                connection.execute(update(f).where(*same).values(held=True))
-                packages.mark_whole(connection, device, place.incident, now_ns)
-        self._files.drop(row.partial)
+    def finish(self, key: Key, now_ns: int) -> Files:
+        """Check a file that has all its bytes and put it in its places; return what is then to be told.
 
-    def _copy_to(self, device: str, held: Sequence[Any], places: Sequence[Any]) -> None:
-        """Put a file that another package has already brought in its further places."""
-        for place in places:
-            if not held:
-                raise FileNotFoundError
-            source = self._files.path(device, held[0].incident, held[0].name)
-            self._files.copy(source, self._files.path(device, place.incident, place.name))
-
-    def _begin_again(self, device: str, row: Any, reason: str, now_ns: int) -> None:
-        """Ask for a whole file again: its bytes are gone, or are not what they should be."""
-        with self._engine.begin() as connection:
-            now = _locked(connection, device, row.file)
-            if now is None or now.partial != row.partial or now.state != row.state:
-                return  # another receiver was faster
-            if reason:
-                self._count(connection, device, reason, now_ns)
-            values = {
-                "state": "waiting",
-                "partial": "",
-                "ranges": "[]",
-                "received": 0,
-                "revision": now.revision + 1,
-                "updated_utc_ns": now_ns,
-            }
-            connection.execute(update(db.transfer).where(*_transfer(device, row.file)).values(**values))
-            f, s = db.package_file, db.package_state
-            these = (f.c.device == device, f.c.file == row.file)
-            lost = list(connection.execute(select(f.c.incident).where(*these)).scalars())
-            connection.execute(update(f).where(*these).values(held=False))
-            connection.execute(update(s).where(s.c.device == device, s.c.incident.in_(lost)).values(whole=False))
-        self._files.drop(row.partial)
+        It takes as long as the store does. Raise DBAPIError when the database fails: it may be called again.
+        """
+        device, file = key
+        said = _Said(touched={file: None})
+        with self._guarded(said):
+            refusal = self._settling.finish(key, now_ns)
+            if refusal:
+                said.refused[file] = refusal
+        return self._tell(device, said)
 
     # answers
+
+    def _tell(self, device: str, said: _Said) -> Files:
+        """Tell of the files just touched and of all that are open; from memory, where that knows them."""
+        mine = {file: u for (of, file), u in self._underway.copy().items() if of == device}
+        if said.refused or not said.touched or not said.touched.keys() <= mine.keys():
+            with db.reading(self._engine) as connection:
+                return self._answer(connection, device, said)
+        return Files(
+            device=device,
+            session=self._sender(device).session,
+            open={file: _told(mine[file]) for file in list(said.touched) + list(mine)[:MOST_TOLD]},
+            trouble=said.trouble,
+        )
 
     def _answer(self, connection: Connection, device: str, said: _Said) -> Files:
         """Tell of the files just touched and of all that are open."""
@@ -350,7 +383,9 @@ class Transfers:
             if row.state == "done":
                 done.append(row.file)
             else:
-                opened[row.file] = OpenFile(row.revision, ranges.missing(_ranges.decode(row.ranges), row.size))
+                entry = self._underway.get((device, row.file))
+                as_in_row = OpenFile(row.revision, ranges.missing(decode_ranges(row.ranges), row.size))
+                opened[row.file] = as_in_row if entry is None else _told(entry)
         whole: dict[str, str] = {}
         if done:
             lacking = set(connection.execute(_LACKING, {"device": device, "files": done}).scalars())
@@ -358,16 +393,21 @@ class Transfers:
             done = [file for file in done if file not in lacking]
             packed = connection.execute(_WHOLE, {"device": device, "files": done, "most": MOST_TOLD})
             whole = {row.incident: row.digest for row in packed}
-        session = connection.execute(_SESSION, {"device": device}).scalar_one()
+        sender = connection.execute(_SENDER, {"device": device}).one()
         return Files(
             device=device,
-            session=session,
+            session=sender.session,
             open=opened,
             done=done,
             refused=said.refused,
             packages=whole,
             trouble=said.trouble,
         )
+
+
+def _told(entry: Underway) -> OpenFile:
+    revision = entry.revision  # before what it stands for, which another thread may add to
+    return OpenFile(revision, ranges.missing(entry.held, entry.size))
 
 
 def _well_formed(message: FileMessage) -> FileAddress:
@@ -388,12 +428,3 @@ def _outside(held: Ranges, start: int, end: int) -> Ranges:
     for low, high in held:
         left = ranges.remove(left, low, high)
     return left
-
-
-def _transfer(device: str, file: str) -> tuple[Any, ...]:
-    return (db.transfer.c.device == device, db.transfer.c.file == file)
-
-
-def _locked(connection: Connection, device: str, file: str) -> Any:
-    """Return the row of a file, locked until the transaction ends; None where no package names it."""
-    return connection.execute(_LOCKED, {"device": device, "name": file}).one_or_none()

@@ -16,6 +16,9 @@ NEVER_STOPPED: Final = "crash"
 # A car starts some ten times a day: 640 KB counted too much is well below a day's budget.
 LEASE: Final = 64 * 1024
 LEASES: Final = {"video": 1024 * 1024}  # sixteen chunks to a write
+# A lease that lasted less than a second is doubled, so that a fast link costs a few writes and not fifty a second.
+SHORT_NS: Final = NS_PER_S
+MOST_LEASE: Final = 16 * 1024 * 1024
 LOOK_NS: Final = 60 * NS_PER_S  # between two looks at the date
 # Topic length, packet header and PUBACK of a message with QoS 1, beside its payload.
 ENVELOPE: Final = 64
@@ -42,9 +45,12 @@ class Budget:
         self._spent = dict(self._kept)
         self._day = max((day for day, _ in self._kept), default=0)
         self._look_ns = 0
+        self._now_ns = 0
+        self._leases: dict[str, tuple[int, int]] = {}  # by class: when the last one was taken, and how much
 
     def allows(self, kind: str, size: int, now_ns: int) -> bool:
         """Say whether `size` more bytes of a lane or class of files may be sent."""
+        self._now_ns = now_ns
         self._look_at_the_date(now_ns)
         if kind == NEVER_STOPPED or not self._settings.metered:
             return True
@@ -61,7 +67,7 @@ class Budget:
         spent = self._spent.get(key, 0) + size + ENVELOPE
         self._spent[key] = spent
         if spent > self._kept.get(key, 0):
-            self._keep(key, spent + LEASES.get(kind, LEASE))
+            self._keep(key, spent + self._lease(kind))
 
     def of_month(self, kind: str) -> int:
         """Return the bytes of a class in the present UTC month."""
@@ -73,6 +79,13 @@ class Budget:
         for key, kept in list(self._kept.items()):
             if kept != self._spent.get(key, kept):
                 self._keep(key, self._spent[key])
+
+    def _lease(self, kind: str) -> int:
+        least = LEASES.get(kind, LEASE)
+        taken_ns, lease = self._leases.get(kind, (self._now_ns - SHORT_NS, least))
+        lease = least if self._now_ns - taken_ns >= SHORT_NS else min(2 * lease, MOST_LEASE)
+        self._leases[kind] = (self._now_ns, lease)
+        return lease
 
     def _keep(self, key: tuple[int, str], count: int) -> None:
         self._table.keep_traffic(*key, count)

@@ -1,12 +1,14 @@
 """One file on its way out, and one piece of it under way."""
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from agent.ranges import Ranges
 
+AHEAD: Final = 512 * 1024  # bytes read at once: eight chunks; of one file at a time, so memory does not grow
 VIDEO: Final = (".mp4", ".mkv", ".mov", ".ts", ".avi")
 
 
@@ -25,11 +27,28 @@ class OutgoingFile:
     suspect: bool = False  # it was refused: look whether it is still what the record says
     hold_ns: int = 0  # leave it alone until then
     sent: Ranges = field(default_factory=list)
+    kind: Literal["records", "video"] = field(init=False)  # the class that its bytes are counted in
+    _ahead: bytes = b""  # read ahead, from _ahead_at on
+    _ahead_at: int = 0
 
-    @property
-    def kind(self) -> Literal["records", "video"]:
-        """The class that its bytes are counted in."""
-        return "video" if self.path.suffix in VIDEO else "records"
+    def __post_init__(self) -> None:
+        """Find the class."""
+        self.kind = "video" if self.path.suffix in VIDEO else "records"
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return bytes of the file, fewer where it ends before; OSError when it cannot be read."""
+        at = start - self._ahead_at
+        if not 0 <= at <= len(self._ahead) - size:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._ahead, self._ahead_at, at = os.pread(descriptor, max(size, AHEAD), start), start, 0
+            finally:
+                os.close(descriptor)
+        return self._ahead[at : at + size]
+
+    def drop_ahead(self) -> None:
+        """Forget what was read ahead."""
+        self._ahead = b""
 
     def forget(self) -> None:
         """Forget what the receiver said of it."""

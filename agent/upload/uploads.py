@@ -6,7 +6,6 @@ this between batches: `fill` sends what fits in the window, `take` hears an answ
 """
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
@@ -78,6 +77,7 @@ class Uploads:
         self._files: dict[str, OutgoingFile] = {}  # by id, in the order in which they go
         self._flights: list[Flight] = []
         self._now_ns = 0
+        self._reading: OutgoingFile | None = None  # of which something was read ahead
         self._due_ns: int | None = None  # when the answer that is expected is overdue
         self._again_ns = IDLE_NS
         self._busy_ns = 0
@@ -119,6 +119,8 @@ class Uploads:
             return
         self._now_ns = now_ns
         self._load()
+        if answer.anew:
+            self._lose_what_is_under_way()
         self._reopen([name for name in (*answer.open, *answer.refused) if name not in self._files])
         for name, held in answer.open.items():
             if name in self._files:
@@ -276,11 +278,11 @@ class Uploads:
 
     def _read(self, file: OutgoingFile, start: int, size: int) -> bytes | None:
         try:
-            descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                data = os.pread(descriptor, size, start)
-            finally:
-                os.close(descriptor)
+            if self._reading is not file:
+                if self._reading is not None:
+                    self._reading.drop_ahead()
+                self._reading = file
+            data = file.read(start, size)
         except OSError as e:
             self._leave(file, e.strerror or str(e))
             return None
@@ -324,6 +326,7 @@ class Uploads:
                 self._pace.arrived(flight.end - flight.start, flight.sent_ns, flight.acknowledged_then, self._now_ns)
         self._flights = [f for f in self._flights if f.file is not file]
         file.missing, file.done = [], True
+        file.drop_ahead()
         file.asked = file.ending = file.suspect = False
         file.hold_ns = 0
         self._attempts = 0
@@ -410,6 +413,12 @@ class Uploads:
         self._attempts += 1
         self._forget()
         self.silent = True
+
+    def _lose_what_is_under_way(self) -> None:
+        """Send again at once what may have gone to a receiver that died, less what the one that began holds."""
+        self._flights = []
+        for file in self._files.values():
+            file.asked = file.ending = False
 
     def _forget(self) -> None:
         self._flights = []
