@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, func, insert, select
 
 from agent import chain
 from agent.clock import NS_PER_S
@@ -18,7 +18,7 @@ from agent.errors import ConfigError
 from receiver import db
 
 LOCAL: Final = "local"  # there is no sign-in yet: whoever sits at this machine
-WHAT: Final = ("page", "file", "package", "check", "command")
+WHAT: Final = ("page", "file", "package", "check", "command", "export")
 _ADVISORY: Final = 7238  # PostgreSQL: one appends at a time
 _AT_ONCE: Final = 1000
 # A player asks for a video in dozens of ranges: those of one look are one row.
@@ -84,7 +84,8 @@ def append(engine: Engine, look: Look, now_ns: int) -> int:
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY})")
-        last = connection.execute(select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)).first()
+        newest = select(func.max(table.c.seq)).scalar_subquery()
+        last = connection.execute(select(table.c.seq, table.c.hash).where(table.c.seq == newest)).first()
         seq, previous = (1, chain.START) if last is None else (last.seq + 1, bytes(last.hash))
         row = Row(seq, now_ns, look.who[:64], look.address[:64], *look[2:])
         connection.execute(insert(table).values(**row._asdict(), hash=chain.link(previous, _bytes(row))))

@@ -88,17 +88,15 @@ class CrashPage:
 
 
 def crashes(engine: Engine, device: str | None = None, page: int = 1, size: int = PAGE) -> tuple[list[CrashRow], Page]:
-    """Return one page of incidents, of one device or of all, the latest arrival first."""
-    t = db.crash
+    """Return one page of incidents, of one device or of all, the last reported first."""
+    c = db.claim  # one for each incident
+    of = [] if device is None else [c.c.device == device]
     with db.reading(engine) as connection:
-        first = func.min(t.c.id)
-        grouped = select(t.c.device, t.c.incident).group_by(t.c.device, t.c.incident)
-        if device is not None:
-            grouped = grouped.where(t.c.device == device)
-        total = connection.execute(select(func.count()).select_from(grouped.subquery())).scalar_one()
+        total = connection.execute(select(func.count()).select_from(c).where(*of)).scalar_one()
         shown = paged(page, total, size)
-        wanted = connection.execute(grouped.order_by(first.desc()).offset((shown.number - 1) * size).limit(size)).all()
-        found = [_rows(connection, d, i) for d, i in wanted]
+        chosen = select(c.c.device, c.c.incident).where(*of).order_by(c.c.opened_utc_ns.desc(), c.c.id)
+        wanted = connection.execute(chosen.offset((shown.number - 1) * size).limit(size)).all()
+        found = [rows for row in wanted if (rows := _rows(connection, row.device, row.incident))]
         return [_crash_row(connection, rows) for rows in found], shown
 
 

@@ -366,6 +366,8 @@ claim = Table(
     Column("state", String(16), nullable=False),  # reported; evidence: its package is whole and proved
     Column("state_utc_ns", BigInteger, nullable=False),
     UniqueConstraint("device", "incident", name="claim_incident"),
+    Index("claim_device", "device", "opened_utc_ns"),
+    Index("claim_opened", "opened_utc_ns"),
 )
 
 # Who looked at what of a crash: rows are added and never changed, each hash covers the row before it.

@@ -389,7 +389,7 @@ def test_live_state_shows_a_speed_only_while_it_is_fresh(
     live = client(desk.engine).get(f"/vehicles/{source.device}/live.json").json()
     assert (live["state"], live["speed"]) == expected
     assert live["position"] == "31.24500° N, 121.48100° E"
-    assert live["version"] == "0.1"
+    assert live["version"] == "0.1.0.0.0"
 
 
 def test_live_state_of_an_unknown_vehicle_is_not_found(desk: Desk) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import event
 
+from tests import sample_records
 from tests.pages import NOW, S, braking, client, clock_at, drive, open_desk
 
 # Read whole on purpose: as many rows as there are devices on the page, or as wait for enrolment (bounded by ingest).
@@ -18,6 +19,8 @@ def test_every_statement_of_every_page_uses_an_index(tmp_path: Path) -> None:
     desk.status(source, "online")
     for n in range(3):
         desk.send(source, [clock_at(NOW - n * 86400 * S), *drive(events=[braking()])], f"boot-{n}")
+    crash, package = sample_records.crash(), sample_records.package()
+    desk.send(source, [crash, package], "boot-1")
     statements: set[tuple[str, Any]] = set()
 
     @event.listens_for(desk.engine, "before_cursor_execute")
@@ -25,7 +28,8 @@ def test_every_statement_of_every_page_uses_an_index(tmp_path: Path) -> None:
         if statement.startswith("SELECT"):
             statements.add((statement, parameters))
 
-    for path in ("", "/live.json", "/events", "/trips/2"):
+    crashed = f"/crashes/{crash.id}"
+    for path in ("", "/live.json", "/events", "/trips/2", crashed, f"{crashed}/progress.json"):
         assert client(desk.engine).get(f"/vehicles/{source.device}{path}").status_code == 200
     assert client(desk.engine).get("/").status_code == 200
     assert len(statements) > 20
