@@ -9,9 +9,11 @@ import typer
 from agent.clock import iso_utc
 from receiver import command_cli, crash_cli
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
+from receiver.pricing.cli import add_to as add_pricing
 from receiver.scoring import command as scoring
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run the insurer's receiver and manage its devices.")
+add_pricing(app)
 
 
 @app.command(
