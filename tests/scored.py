@@ -69,7 +69,7 @@ def scored(
 ) -> ScoreResult:
     """Score drives; `days` fixes the length of the period."""
     end = None if days is None else min(t.start_utc_ns or NOW for t in trips) + round(days * DAY)
-    return score_history(History("rw-1", list(trips), list(events)), of, None, end, disputed)
+    return score_history(History("rw-1", list(trips), list(events), frozenset(disputed)), of, None, end)
 
 
 def line(result: ScoreResult, term: str) -> Line:

@@ -41,7 +41,7 @@ def test_T_SCORE_2_ten_severe_brakings_in_1000_km_raise_r_by_exp_0_020(model: Mo
     after = scored(trips, [happened(n + 1, trip) for n, trip in enumerate(trips)], of=model)
     assert (line(before, "severe_braking").value, line(after, "severe_braking").value) == (0.0, 1.0)
     assert after.relativity / before.relativity == pytest.approx(1.0202, abs=5e-5)
-    assert after.relativity / before.relativity == pytest.approx(math.exp(0.020), rel=1e-14)
+    assert after.relativity / before.relativity == pytest.approx(math.exp(0.020), rel=1e-13)
 
 
 @pytest.mark.parametrize("model", EVERY, ids=by_id)
@@ -224,7 +224,7 @@ def test_an_event_that_an_uncertain_mount_half_confirms_weighs_less(
 
 def test_caps_bound_what_one_bad_box_can_do() -> None:
     trip = driven(0, facts(km=100.0, seconds=3600.0))
-    many, more = ([happened(n + 1, trip) for n in range(count)] for count in (15, 60))
+    many, more = ([happened(n + 1, trip) for n in range(count)] for count in (25, 60))
     assert line(scored([trip], many, V2), "severe_braking").capped
     assert scored([trip], many, V2).relativity == scored([trip], more, V2).relativity
     adds_up(scored([trip], more, V2))
@@ -329,7 +329,7 @@ def test_points_lost_name_the_events_and_trips_behind_them() -> None:
     braking = line(result, "severe_braking").shares
     assert {(s.trip.seq, s.event.seq if s.event else None) for s in braking} == {(1, 1), (1, 2)}
     assert abs(braking[0].lost - braking[1].lost) <= 1
-    assert {s.event.seq for s in line(result, "moderate_braking").shares if s.event} == {3}
+    assert {s.event.seq for s in line(result, "braking").shares if s.event} == {1, 2, 3}
     assert {(s.trip.seq, s.event) for s in line(result, "night").shares} == {(2, None)}
 
 

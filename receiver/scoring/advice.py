@@ -29,7 +29,7 @@ def advise(model: Model, values: Sequence[Values], groups: Sequence[_Group], poi
         known = [(g, v[n]) for g, v in zip(groups, values, strict=True)]
         if not term.scored or all(value is None for _, value in known):
             continue
-        changed = [[_better(term, x) if k == n else x for k, x in enumerate(v)] for v in values]
+        changed = [_improved(model, n, v) for v in values]
         weight = fsum(g.weight for g, x in known if x is not None)
         now = fsum(g.weight * x for g, x in known if x is not None) / weight
         then = (
@@ -39,6 +39,33 @@ def advise(model: Model, values: Sequence[Values], groups: Sequence[_Group], poi
     if model.credibility_km > 0.0:
         told.append(_told(model, "evidence", (km, km + MORE_KM, "km"), values, groups, MORE_KM, points))
     return sorted((a for a in told if a.gain > 0), key=lambda a: (-a.gain, a.term))[:MOST]
+
+
+def _improved(model: Model, n: int, values: Values) -> list[float | None]:
+    """Return the values with term `n` better, and with it those that count the same driving."""
+    term, now = model.terms[n], values[n]
+    then = _better(term, now)
+    fewer = 0.0 if now is None or then is None else max(0.0, now - then)
+    told = []
+    for other, value in zip(model.terms, values, strict=True):
+        if other is term:
+            told.append(then)
+        elif value is None or other.measure != term.measure:
+            told.append(value)
+        elif _part_of(other, term):
+            told.append(_better(other, value))
+        elif _part_of(term, other) and term.measure == "events":
+            told.append(max(0.0, value - fewer))
+        else:  # who no longer drives far above the limit may still drive above it
+            told.append(value)
+    return told
+
+
+def _part_of(one: Term, other: Term) -> bool:
+    """Say whether everything that `one` counts is counted by `other` as well."""
+    if one.measure == "events":
+        return set(one.kinds) <= set(other.kinds) and set(one.severities) < set(other.severities)
+    return one.measure == "speeding" and one.over_share > other.over_share
 
 
 def _better(term: Term, value: float | None) -> float | None:

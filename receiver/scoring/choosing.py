@@ -1,6 +1,5 @@
 """Which trips are scored and which events weigh; everything that is not used is listed with its reason."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,12 +24,9 @@ class Selection:
     dated: list[tuple[int, float]]  # UTC and km of every trip with a time and a distance, scored or not
 
 
-def choose(history: History, model: Model, disputed: Collection[EntryId] = ()) -> Selection:
-    """Choose what is scored.
-
-    `disputed` are events that somebody contests and nobody has decided about: they weigh nothing until then.
-    """
-    contested, weighs = frozenset(disputed), _weighs(model)
+def choose(history: History, model: Model) -> Selection:
+    """Choose what is scored; what is disputed weighs nothing until somebody rejects the dispute."""
+    contested, weighs = history.disputed, _weighs(model)
     ordered = sorted(history.trips, key=lambda t: (t.start_utc_ns or 0, t.id))
     newest = {trip.key: trip.id for trip in sorted(history.trips, key=lambda t: t.id)}
     events: dict[tuple[str, int] | None, list[DrivenEvent]] = {}
@@ -42,6 +38,8 @@ def choose(history: History, model: Model, disputed: Collection[EntryId] = ()) -
     dated: list[tuple[int, float]] = []
     for trip in ordered:
         reason = _unfit(trip, model) if newest[trip.key] == trip.id else "duplicate"
+        if reason is None and trip.id in contested:
+            reason = "disputed"
         if reason in (None, "too_short", "quality_low", "not_measured") and trip.start_utc_ns is not None:
             dated.append((trip.start_utc_ns, trip.km))
         if reason is not None:

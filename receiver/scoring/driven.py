@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row, Select, Table, and_, func, selec
 
 from agent.records import DRIVING_KINDS
 from receiver import db
+from receiver.disputes import disputed_entries
 from receiver.scoring.result import EntryId
 
 
@@ -103,6 +104,7 @@ class History:
     device: str
     trips: list[DrivenTrip]
     events: list[DrivenEvent]
+    disputed: frozenset[EntryId] = frozenset()  # trips and events that were disputed, unless that was rejected
 
 
 _trip_decoder: Final = msgspec.json.Decoder(TripFacts)
@@ -116,6 +118,7 @@ def read_history(
     """Read the trips that began in [start, end), and those without a time that were received then."""
     period = (start_utc_ns, end_utc_ns)
     with db.reading(engine) as connection:
+        disputed = frozenset(EntryId(*entry) for entry in disputed_entries(connection, device))
         trips = [
             DrivenTrip(
                 _id(row),
@@ -144,7 +147,7 @@ def read_history(
                 trip, curve = latest.get((row.boot, row.trip_t_ns)), _decode(_curve_decoder, row.body)
                 if trip and curve:
                     trip.curves.append(curve)
-    return History(device, trips, events)
+    return History(device, trips, events, disputed)
 
 
 def _rows(

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 LeftOutReason = Literal[
-    "time_unknown", "too_short", "quality_low", "not_measured", "implausible", "altered", "duplicate"
+    "time_unknown", "too_short", "quality_low", "not_measured", "disputed", "implausible", "altered", "duplicate"
 ]
 IgnoredReason = Literal["unconfirmed", "disputed", "no_trip", "trip_left_out", "altered", "duplicate", "not_in_model"]
 

@@ -1,6 +1,6 @@
 """The score of a vehicle: read, choose, measure, judge, and say what each point lost is for."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import fsum
@@ -43,7 +43,6 @@ def score_vehicle(
     model: Model,
     start_utc_ns: int | None = None,
     end_utc_ns: int | None = None,
-    disputed: Collection[EntryId] = (),
 ) -> ScoreResult:
     """Score one vehicle over the trips that began in [start, end).
 
@@ -52,7 +51,7 @@ def score_vehicle(
     end = last_drive_utc_ns(engine, device) if end_utc_ns is None else end_utc_ns
     start = end - model.window_days * DAY_NS if start_utc_ns is None and end is not None else start_utc_ns
     history = read_history(engine, device, start, end, model.needs_curves)
-    return score_history(history, model, start, end, disputed)
+    return score_history(history, model, start, end)
 
 
 def score_history(
@@ -60,10 +59,9 @@ def score_history(
     model: Model,
     start_utc_ns: int | None = None,
     end_utc_ns: int | None = None,
-    disputed: Collection[EntryId] = (),
 ) -> ScoreResult:
     """Score what was read; the order of trips and events does not matter."""
-    chosen = choose(history, model, disputed)
+    chosen = choose(history, model)
     measured = measure(model, chosen.trips)
     period = _period(chosen, model, start_utc_ns, end_utc_ns)
     groups = group(model, chosen.trips)

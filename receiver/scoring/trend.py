@@ -1,7 +1,6 @@
 """How a score went: as it stood at the end of every week or month, and how that week or month was by itself."""
 
 from bisect import bisect_left
-from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from math import fsum
@@ -15,7 +14,7 @@ from receiver.scoring.choosing import choose
 from receiver.scoring.driven import History, read_history
 from receiver.scoring.measures import measure
 from receiver.scoring.model import Model
-from receiver.scoring.result import EntryId, Struct
+from receiver.scoring.result import Struct
 from receiver.scoring.score import (
     DAY_NS,
     group,
@@ -49,7 +48,6 @@ def trend(
     by: Step = "week",
     end_utc_ns: int | None = None,
     steps: int | None = None,
-    disputed: Collection[EntryId] = (),
 ) -> list[TrendPoint]:
     """Return the last weeks or months up to `end` (or the last drive), the oldest first; empty without dated trips."""
     end = last_drive_utc_ns(engine, device) if end_utc_ns is None else end_utc_ns
@@ -57,7 +55,7 @@ def trend(
         return []
     bounds = _bounds(end, by, DEFAULT_STEPS[by] if steps is None else steps, model.zone)
     history = read_history(engine, device, bounds[0][1] - model.window_days * DAY_NS, end, model.needs_curves)
-    return trend_of(history, model, bounds, end, disputed)
+    return trend_of(history, model, bounds, end)
 
 
 def trend_of(
@@ -65,10 +63,9 @@ def trend_of(
     model: Model,
     bounds: list[tuple[str, int]],
     end_utc_ns: int,
-    disputed: Collection[EntryId] = (),
 ) -> list[TrendPoint]:
     """Return a point for every period between neighbours of `bounds` (first day, UTC ns), cut at `end`."""
-    chosen = choose(history, model, disputed)
+    chosen = choose(history, model)
     measured = measure(model, chosen.trips)
     starts = [trip.start_utc_ns or 0 for trip in chosen.trips]
     first = min((utc for utc, _ in chosen.dated), default=end_utc_ns)

@@ -82,7 +82,7 @@ def allot(total: int, weights: Sequence[float]) -> list[int]:
     whole = float(w.sum())
     if total == 0 or whole <= 0.0:
         return [0] * len(w)
-    exact = w * (total / whole)
+    exact = w / whole * total
     parts = np.floor(exact).astype(np.int64)
     missing = total - int(parts.sum())
     # Rounding of `exact` can leave one too many as well; the first in the order gives or takes.
