@@ -6,6 +6,7 @@ itself and keeps no message: who owns it decides when to try again and holds wha
 
 import ipaddress
 import logging
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -232,6 +233,7 @@ class Link:
             client.tls_set_context(self._tls)
         if self._will is not None:
             client.will_set(self._will[0], self._will[1], qos=1, retain=True)
+        client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -329,6 +331,11 @@ class Link:
     ) -> None:
         kind = Refused if reason.value in REFUSALS else Down
         self._report(client, kind(f"broker {self.name}: {str(reason).lower()}"))
+
+
+def _send_at_once(_: "Client", __: Any, connection: Any) -> None:
+    """Let small packets go without waiting for the answer to those before (RFC 896): acknowledgements are small."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _properties(packet: str, **values: Any) -> "Properties":

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from agent import messages
 from agent.filemessages import CHUNK_TYPE
-from agent.link import BrokerSettings, Happening, Link
+from agent.link import BrokerSettings, Delivered, Happening, Link
 
 
 class MqttUplink:
@@ -25,7 +25,7 @@ class MqttUplink:
         )
 
     def on_happening(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called, from another thread, whenever `happenings` has something to give."""
+        """Have `wake` called, from another thread, whenever `happenings` has something to act on."""
         self._wake = wake
 
     def connect(self) -> None:
@@ -49,4 +49,5 @@ class MqttUplink:
 
     def _take(self, happening: Happening) -> None:
         self._happened.put(happening)
-        self._wake()
+        if not isinstance(happening, Delivered):  # it only prolongs patience, and is seen before that ends
+            self._wake()
