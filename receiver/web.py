@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from agent import clock
 from agent.errors import ConfigError
-from receiver import crashes, crashpages, crashwords, fleet, queries, views
+from receiver import askedwords, commands, crashes, crashpages, crashwords, fleet, queries, views
 from receiver.filestore import FileStore
 from receiver.settings import ZONE
 from receiver.texts import LANGUAGES, choose, text
@@ -183,6 +183,7 @@ def create_app(
             shown=shown,
             running=running,
             crashes=[crashwords.line(words, row) for row in crashed],
+            asked=[askedwords.line(words, one) for one in commands.asked(engine, device, words.now_ns)],
         )
 
     @app.api_route("/vehicles/{device}/live.json", methods=["GET", "HEAD"])

@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 from agent.chain import public_bytes
 from agent.commandmessages import LONGEST_LIFE_NS, decode_command
 from agent.errors import RoadwitnessError, StoreError
-from receiver import access, commands, devices
+from receiver import access, askedwords, commands, devices
 from receiver.cli import app
 from receiver.commands import MOST_OPEN, Asked, Outgoing
 from receiver.settings import CommandKeySettings, ReceiverSettings
+from receiver.texts import text
+from receiver.words import Words, time_zone
 from tests.commanding import KEY, TRUSTED
-from tests.pages import NOW, Desk, open_desk
+from tests.pages import NOW, Desk, client, open_desk
 from tests.sample_records import reply
 from tests.syncing import ListSource
 
@@ -210,3 +212,33 @@ def test_the_command_line_asks_lists_and_prints_the_key(desk: Desk, tmp_path: Pa
     assert "lacks its zone" in str(naive.exception)
     bad = run.invoke(app, ["clip", source.device, "--from", "noon", "--to", "x", "--reason", "r", *db])
     assert "cannot be read; write it like" in str(bad.exception)
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"),
+    [
+        ("en", ["What was asked of this box", "Video of Wed 18 Nov 2026, 19:05:40 to 19:05:50", "Asked by adjuster"]),
+        ("zh", ["向本设备提出的请求", "19:05:40 至 19:05:50 的视频", "由 adjuster 于"]),
+    ],
+)
+def test_the_owner_sees_who_asked_for_what_and_why(desk: Desk, lang: str, said: list[str]) -> None:
+    source = desk.enrol()
+    page = client(desk.engine, raising=True)
+    assert said[0] not in page.get(f"/vehicles/{source.device}?lang={lang}").text
+    name = ask(desk, source, reason="<b>claim</b> & 4711")
+    answer(desk, source, name, "refused", detail="the owner's consent is not recorded")
+    answer(desk, source, "e" * 32, "done", actor="<i>x</i>", detail="\u202ehm", command="reboot")
+    shown = page.get(f"/vehicles/{source.device}?lang={lang}").text
+    assert [words for words in said if words not in shown] == []
+    assert "&lt;b&gt;claim&lt;/b&gt; &amp; 4711" in shown
+    assert "the owner&#39;s consent is not recorded" in shown
+    assert "<i>x</i>" not in shown
+    assert "reboot" in shown
+
+
+@pytest.mark.parametrize("state", ["waiting", "sent", "expired", "accepted", "done", "refused", "failed"])
+def test_every_state_has_its_word(state: str) -> None:
+    asked = Asked("0" * 32, "rw", "clip", {"from_utc_ns": 2**62 - 1}, "r", "a", None, 0, state, NOW, "", None)
+    words = [askedwords.line(Words(text(lang), time_zone("UTC"), NOW), asked) for lang in ("en", "zh")]
+    assert [w.what for w in words] == ["Video", "视频"]
+    assert words[0].state != words[1].state
