@@ -266,9 +266,12 @@ def test_any_split_of_the_samples_stores_the_same_blocks(
     assert len(stored[0]) == 3
 
 
-def test_samples_are_committed_once_a_second_of_wall_time_and_folded_once_a_minute(tmp_path: Path) -> None:
+def test_samples_of_a_recording_are_committed_by_the_wall_and_folded_once_a_minute(tmp_path: Path) -> None:
     hand = HandClock()
-    with Store.open(tmp_path, monotonic_ns=hand) as store, Store.open(tmp_path, read_only=True) as reader:
+    with (
+        Store.open(tmp_path, StoreSettings(piece_s=1.0), monotonic_ns=hand) as store,
+        Store.open(tmp_path, read_only=True) as reader,
+    ):
         store.begin_boot("boot-1")
         for second in range(60):
             for tenth in range(10):
@@ -279,6 +282,22 @@ def test_samples_are_committed_once_a_second_of_wall_time_and_folded_once_a_minu
         store.append_block(drive(0.1, start_ns=60 * S))
         assert sql(tmp_path, "SELECT COUNT(*), SUM(samples) FROM block") == [(1, 2400)]
         assert sql(tmp_path, "SELECT COUNT(*) FROM piece") == [(0,)]
+
+
+@pytest.mark.parametrize("lag_s", [0.1, 0.3, 0.6])
+def test_live_samples_are_durable_within_a_second_however_late_they_come(tmp_path: Path, lag_s: float) -> None:
+    hand = HandClock()
+    start_ns = hand.ns
+    with Store.open(tmp_path, monotonic_ns=hand) as store, Store.open(tmp_path, read_only=True) as reader:
+        store.begin_boot("boot-1")
+        for tenth in range(100):
+            hand.ns += S // 10
+            if tenth >= 20:
+                kept = reader.read_block(0, hand.ns, "boot-1")
+                assert hand.ns - int(kept["t"][-1]) <= 0.95 * S
+            store.append_block(drive(0.1, start_ns=start_ns + tenth * S // 10 - round(lag_s * S)))
+        (pieces,) = sql(tmp_path, "SELECT COUNT(*) FROM piece")[0]
+        assert pieces <= 51
 
 
 def test_a_caller_may_use_its_array_again(store: Store) -> None:

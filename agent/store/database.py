@@ -52,9 +52,9 @@ class StoreSettings:
     block_days: float = 30.0  # stored samples, where their date is known
     acknowledged_days: float = 90.0  # records that the receiver holds; others stay for ever
     block_s: float = 60.0  # samples in one stored block: 10 s costs 13 to 28 % more bytes (benchmarks/storage.py)
-    piece_s: float = (
-        1.0  # of wall time between commits of samples: what a power cut may cost (docs/sources.md T-EVID-6)
-    )
+    # a sample that comes live is durable this long after it was measured, 0.2 s after the one before at the soonest:
+    # less than a second is lost with the power (docs/sources.md T-EVID-6)
+    piece_s: float = 0.7
 
     def __post_init__(self) -> None:
         """Refuse bounds that contradict each other."""

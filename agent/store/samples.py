@@ -1,4 +1,4 @@
-"""Samples: buffered, committed about once a second as pieces, then folded into one compressed block a minute.
+"""Samples: buffered, committed a few times a second as pieces, then folded into one compressed block a minute.
 
 The cut between blocks depends on the samples' times alone, so that any split of the input stores the same bytes; the
 pieces depend on the wall, and are gone once their block is written.
@@ -20,6 +20,8 @@ from agent.store.lanes import Boot
 _BLOCK_SAMPLES: Final = MAX_SAMPLES // 4
 _WAITING_SAMPLES: Final = MAX_SAMPLES  # kept in memory (19 MB) while the disk is full; then the oldest go, counted
 _NS: Final = 1_000_000_000
+_APART_NS: Final = _NS // 5  # between two commits; each writes some 8 KiB more than its samples need
+_BEHIND_NS: Final = 10 * _NS  # samples that are older do not come live
 
 _log = logging.getLogger("agent.store")
 
@@ -74,9 +76,16 @@ class Samples:
         block_ns = int(self._settings.block_s * _NS)
         while self._count and (last or self._span[1] - self._span[0] >= block_ns or self._count >= _BLOCK_SAMPLES):
             self._write_block(block_ns)
-        if now - self._committed_ns >= self._settings.piece_s * _NS:
+        if self._unsaved and self._is_due(now):
             self._committed_ns = now
             self.flush()
+
+    def _is_due(self, now: int) -> bool:
+        """Say whether the oldest sample that is not durable gets too old; samples of a recording have no age."""
+        piece_ns = self._settings.piece_s * _NS
+        since_ns = now - self._committed_ns
+        age_ns = now - int(self._unsaved[0]["t"][0])
+        return since_ns >= piece_ns or (since_ns >= _APART_NS and piece_ns <= age_ns <= _BEHIND_NS)
 
     def flush(self) -> None:
         """Make everything taken so far durable."""
