@@ -8,6 +8,8 @@ import typer
 
 from agent.clock import iso_utc
 from receiver import command_cli, crash_cli
+from receiver.exports import command as exports
+from receiver.jt808 import command as jt808
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 from receiver.pricing.cli import add_to as add_pricing
 from receiver.scoring import command as scoring
@@ -103,3 +105,5 @@ def block(
 command_cli.add_to(app)
 crash_cli.add_to(app)
 scoring.add_to(app)
+exports.add_to(app)
+jt808.add_to(app)

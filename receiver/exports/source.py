@@ -39,8 +39,9 @@ class Exported:
     quality: str
 
     def utc_ns(self, t_ns: int) -> int | None:
-        """Return the UTC of a monotonic time of its boot."""
-        return None if self.offset_ns is None else t_ns + self.offset_ns
+        """Return the UTC of a monotonic time of its boot, None too for what is not in 1970 to 2262."""
+        utc_ns = -1 if self.offset_ns is None else t_ns + self.offset_ns
+        return utc_ns if 0 <= utc_ns < 2**63 else None
 
 
 @dataclass(frozen=True, slots=True)
