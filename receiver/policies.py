@@ -53,7 +53,7 @@ class Policy:
     covers: tuple[Cover, ...] = field(default=())
     device: str = ""
     owner: str = ""
-    use_class: str = "private"
+    use_class: str = "family"
     sales_confirmed: bool = True
 
     @property
