@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from agent import clock
 from agent.records import Event, Track
@@ -18,6 +19,7 @@ from receiver import db
 from receiver.gcj02 import from_wgs84
 from receiver.jt808 import alarms, messages, tables
 from receiver.jt808.frame import Message, encode
+from receiver.jt808.gateway import Gateway
 from receiver.jt808.messages import Answer, Location
 from tests.pages import SPEEDING, Desk, S, braking, clock_at, drive
 from tests.platforms import CUT, Platform, general, listening, settings, telling, terminal, until
@@ -526,3 +528,51 @@ def test_two_devices_have_a_link_each_and_a_broken_body_stops_neither(desk: Desk
     platform = asyncio.run(scenario())
     assert platform.links == 2
     assert {m.phone for m in platform.heard} == {"00000000013912344329", "00000000013900000002"}
+
+
+def test_a_database_that_is_away_for_a_while_ends_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = driven(desk).device
+    failures = [0, 0]
+
+    async def scenario() -> None:
+        async with listening(Platform()) as platform:
+            real_ask, real_note = Gateway.ask, Gateway.note
+
+            def failing(real: Any, which: int) -> Any:
+                async def call(self: Gateway, work: Any) -> Any:
+                    if platform.batches and failures[which] < 3:
+                        failures[which] += 1
+                        raise OperationalError("gone", None, Exception("server closed the connection"))
+                    return await real(self, work)
+
+                return call
+
+            monkeypatch.setattr(Gateway, "ask", failing(real_ask, 0))
+            monkeypatch.setattr(Gateway, "note", failing(real_note, 1))
+            async with telling(desk.engine, settings(platform.port, {device: terminal()})):
+                await until(lambda: (r := row(desk.engine, device)) is not None and r.told == 101)
+            kept = [x.utc_s for x in platform.kept]
+            assert list(dict.fromkeys(kept)) == times(track_of())
+
+    asyncio.run(scenario())
+    assert failures == [3, 3]
+
+
+def test_a_platform_that_floods_and_never_reads_costs_one_link_and_bounded_memory(desk: Desk) -> None:
+    device = driven(desk).device
+    floods: list[int] = []
+
+    def script(platform: Platform, message: Message) -> Any:
+        if message.id == messages.LOCATIONS and not floods:
+            floods.append(1)
+            command = encode(Message(0x8104, message.phone, 5, b""))
+            return bytes(200_000) + command * 2000 + b"\x7e" + b"\x55" * 200_000
+        return None
+
+    async def scenario() -> None:
+        async with listening(Platform(script)) as platform:
+            configured = settings(platform.port, {device: terminal()}, answer_timeout_s=0.3, retransmissions=1)
+            async with telling(desk.engine, configured):
+                await until(lambda: (r := row(desk.engine, device)) is not None and r.told == 101)
+
+    asyncio.run(scenario())
