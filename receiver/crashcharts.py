@@ -6,6 +6,7 @@ Times are seconds from time zero; velocity changes are drawn in km/h, accelerati
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, cos, floor, hypot, radians, sin
 from typing import Final
 
@@ -20,6 +21,7 @@ FROM_S: Final = -20.0  # before.csv
 TO_S: Final = 10.0  # track.csv
 STEP_S: Final = 0.1
 ZERO: Final = 0.2  # percent of the width: the mark of time zero
+JOINED: Final = 2
 HOLD_S: Final = 1.6  # between two speeds of a satellite receiver a line is drawn, over a longer silence none
 BLOW_FROM_S: Final = -0.1
 BLOW_TO_S: Final = 0.5  # 49 CFR 563 asks for 300 ms of velocity change
@@ -226,7 +228,7 @@ def _between(t_s: Sequence[float], values: Sequence[float | None]) -> Callable[[
 
 def _columns(t_s: Sequence[float], values: Samples, start_s: float, end_s: float) -> Samples:
     """Put samples into equal columns of time, of each the value of largest magnitude."""
-    inside = [(t, v) for t, v in zip(t_s, values, strict=True) if start_s <= t <= end_s]
+    inside = [(t, v) for t, v in zip(t_s, values, strict=True) if v is not None and start_s <= t <= end_s]
     if not inside:
         return []
     n = min(COLUMNS, max(2, len(inside) // 2))
@@ -234,8 +236,19 @@ def _columns(t_s: Sequence[float], values: Samples, start_s: float, end_s: float
     for t, v in inside:
         i = min(n - 1, int(n * (t - start_s) / (end_s - start_s)))
         held = columns[i]
-        if v is not None and (held is None or abs(v) > abs(held)):
+        if held is None or abs(v) > abs(held):
             columns[i] = v
+    return _joined(columns)
+
+
+def _joined(columns: Samples) -> Samples:
+    """Fill up to JOINED columns between two known ones: a sensor's times jitter, and are then no gap."""
+    known = [i for i, v in enumerate(columns) if v is not None]
+    for a, b in pairwise(known):
+        left, right = columns[a], columns[b]
+        if 1 < b - a <= JOINED + 1 and left is not None and right is not None:
+            for i in range(a + 1, b):
+                columns[i] = left + (right - left) * (i - a) / (b - a)
     return columns
 
 

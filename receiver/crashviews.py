@@ -1,7 +1,8 @@
 """What the template of a crash is given: rows and files turned into words, drawings and tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import hypot
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -42,6 +43,7 @@ UNITS: Final = {
     "v": ("crash_unit.v", 1.0, 1),
 }
 MOST_LOOKS: Final = 10
+NEAR: Final = 45.0  # units of the map: signs would cover each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,12 @@ def _left_of(end: draw.Spot | None, mark: draw.Spot | None) -> bool:
 
 
 def _map(fixes: list[Fix], spot: tuple[float, float] | None) -> Map | None:
-    return draw.trip_map(fixes, Series(), Route(fixes, Series()), [spot] if spot else [])
+    drawn = draw.trip_map(fixes, Series(), Route(fixes, Series()), [spot] if spot else [])
+    if drawn is not None and spot is not None and drawn.end is not None:
+        x, y = drawn.frame.spot(spot)
+        if hypot(drawn.end[0] - x, drawn.end[1] - y) < NEAR:  # the car stands where it was hit
+            return replace(drawn, end=None)
+    return drawn
 
 
 def _readout(words: Words, said: Moments, route: Route, drawn: Map | None, t0_ns: int) -> dict[str, Any]:
@@ -290,7 +297,7 @@ def _cells(words: Words, table: Table, i: int, names: list[str]) -> list[str]:
         elif name in SWITCHES:
             said.append(words.text("crash.yes") if value >= 0.5 else words.text("crash.no"))
         else:
-            said.append(words.number(value * factor, digits))
+            said.append(words.number(round(value * factor, digits) + 0.0, digits))  # no minus zero
     return said
 
 

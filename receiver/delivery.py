@@ -102,13 +102,13 @@ def zipped(files: FileStore, device: str, incident: str, listed: Sequence[Packag
 
 def zip_size(incident: str, listed: Sequence[PackageFile]) -> int:
     """Return how long `zipped` will be (APPNOTE 6.3.10: local header, ZIP64 field, descriptor; directory; end)."""
-    end, offset, total, central = 22, 0, 0, 0
+    most, offset, directory = zipfile.ZIP64_LIMIT, 0, 0
     for one in listed:
         name = len(f"{incident}/{one.name}".encode())
-        central += 46 + name + (12 if offset > zipfile.ZIP64_LIMIT else 0)
+        large = 2 * (one.size > most) + (offset > most)
+        directory += 46 + name + (4 + 8 * large if large else 0)
         offset += 30 + name + 20 + one.size + 24
-    total = offset + central + end
-    return total + (56 + 20 if offset > zipfile.ZIP64_LIMIT else 0)
+    return offset + directory + (76 if offset > most or directory > most else 0) + 22
 
 
 class _Sink:
