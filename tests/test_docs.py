@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 DRIVER_PAGE = ROOT / "docs" / "writing-a-driver.md"
 CAR_PAGE = ROOT / "docs" / "wiring-a-car.md"
 EVIDENCE_PAGE = ROOT / "docs" / "evidence.md"
+PRICING_PAGE = ROOT / "docs" / "pricing.md"
 COPIED = re.compile(r"<!-- (?P<file>[\w/.]+) -->\n```python\n(?P<text>.*?)```\n", re.DOTALL)
 
 
@@ -33,7 +34,7 @@ def test_it_is_the_smallest_driver_of_a_device():
     assert min(sizes, key=lambda module: sizes[module]) == "drivers.canbus"
 
 
-@pytest.mark.parametrize("page", [DRIVER_PAGE, CAR_PAGE, EVIDENCE_PAGE], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [DRIVER_PAGE, CAR_PAGE, EVIDENCE_PAGE, PRICING_PAGE], ids=lambda p: p.name)
 def test_every_file_and_command_that_a_page_names_exists(page):
     text = COPIED.sub("", page.read_text())
     files = set(re.findall(r"(?<![\w/.~-])((?:agent|drivers|sim|tests|docs|config|systemd)/[\w./-]+\.\w+)", text))

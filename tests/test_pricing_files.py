@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ConfigError
-from receiver.pricing import load_book
+from receiver.pricing import load_book, schemas
 from receiver.pricing.request import CoverChoice
 from tests.pricing import SHIPPED, D, book, edited, factor, in_2006, priced, request_of
 
@@ -216,3 +216,9 @@ def test_the_base_share_of_pay_per_km_is_the_line_through_the_norwegian_frequenc
     per_km = book().regimes["2020"].regime.per_km
     assert per_km is not None
     assert per_km.base_percent == 60
+
+
+def test_the_schemas_in_docs_are_those_of_the_types() -> None:
+    folder = SHIPPED.parents[1] / "docs" / "schemas" / "pricing"
+    kept = {p.name: p.read_text(encoding="utf-8") for p in folder.iterdir()}
+    assert kept == schemas.schemas(), "run: python -m receiver.pricing.schemas docs/schemas/pricing"

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from receiver.pricing import Quote, QuoteError, QuoteRequest, parse_request, quote, settle
 from receiver.pricing.money import to_fen
-from receiver.pricing.request import CompulsoryHistory, CoverChoice, History, Telematics, Vehicle
+from receiver.pricing.request import CompulsoryHistory, CoverChoice, History, ScoredMileage, Telematics, Vehicle
 from tests.pricing import D, book, factor, priced, request_of
 
 FEN = D("0.01")
@@ -53,14 +53,17 @@ def covers(draw: st.DrawFn) -> list[CoverChoice]:
 
 @st.composite
 def scores(draw: st.DrawFn) -> Telematics:
-    exponent = draw(st.sampled_from([D(0), D("0.15"), D("0.5")]))
+    exponent = draw(st.sampled_from([None, D("0.15"), D("0.51")]))
+    mileage = None
+    if exponent is not None:
+        driven = draw(st.integers(0, 200_000))
+        mileage = ScoredMileage(km_per_year=driven, exponent=exponent, low_km=8000, high_km=30_000)
     return Telematics(
         relativity=draw(st.decimals("0.05", "20", places=4)),
         km=draw(st.decimals(0, 100_000, places=1)),
         score_version="s",
         consent="c",
-        km_per_year=draw(st.integers(100, 200_000)) if exponent else None,
-        mileage_exponent=exponent,
+        mileage=mileage,
     )
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from receiver.pricing import Change, Quote, QuoteError, parse_request, quote, settle, what_if
 from receiver.pricing.perkm import at_distance
 from receiver.pricing.refusals import SAID
-from receiver.pricing.request import CompulsoryHistory, CoverChoice, History
+from receiver.pricing.request import CompulsoryHistory, CoverChoice, History, ScoredMileage
 from tests.pricing import (
     CAR,
     CLEAN_RECORD,
@@ -37,6 +37,10 @@ TPL = CoverChoice(cover="TPL", limit_yuan=D(1_000_000))
 
 def choice(cover: str, **given: Any) -> CoverChoice:
     return CoverChoice(cover=cover, **given)
+
+
+def weighs(km_per_year: int, exponent: str) -> ScoredMileage:
+    return ScoredMileage(km_per_year=km_per_year, exponent=D(exponent), low_km=8000, high_km=30_000)
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
@@ -118,7 +122,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"telematics": telematics("0.8", consent=" ")}, "no_consent", "telematics.consent"),
     ({"telematics": telematics("0.8", score_version="")}, "missing", "telematics.score_version"),
     ({"telematics": telematics("0")}, "out_of_range", "telematics.relativity"),
-    ({"telematics": telematics("1", mileage_exponent=D("0.1"))}, "missing", "telematics.km_per_year"),
+    ({"telematics": telematics("1", mileage=weighs(9000, "2.1"))}, "out_of_range", "telematics.mileage.exponent"),
     ({"telematics": telematics("1", km="-1")}, "out_of_range", "telematics.km"),
     ({"km_per_year": 0}, "out_of_range", "km_per_year"),
 ]
@@ -235,14 +239,15 @@ def test_what_if_can_take_the_score_and_the_compulsory_cover_away() -> None:
 
 
 def test_what_if_fewer_kilometres_moves_a_score_that_weighs_distance() -> None:
-    score = telematics("1.00", km_per_year=20_000, mileage_exponent=D("0.15"))
+    score = telematics("1.00", mileage=weighs(20_000, "0.15"))
     before = request_of(telematics=score, km_per_year=20_000)
     told = what_if(before, Change(km_per_year=10_000), book(), before.start)
     assert at_distance(score, 10_000).relativity == D("0.901250")  # 0.5 ^ 0.15
+    assert at_distance(score, 100) == replace(at_distance(score, 8000), mileage=weighs(100, "0.15"))
     assert told.difference_yuan < 0
     assert told.per_km_difference_yuan is not None
     assert told.per_km_difference_yuan < told.difference_yuan
-    same = telematics("1.00", km_per_year=20_000)
+    same = telematics("1.00")
     assert (
         what_if(replace(before, telematics=same), Change(km_per_year=10_000), book(), before.start).difference_yuan == 0
     )
@@ -282,8 +287,8 @@ def test_pay_per_km_leaves_yearly_covers_yearly_and_is_absent_where_not_offered(
 
 
 def test_a_score_that_weighs_distance_is_not_counted_twice_per_km() -> None:
-    score = telematics("0.90", km_per_year=6000, mileage_exponent=D("0.15"))
-    near = priced(request_of(telematics=score, km_per_year=6000)).per_km
+    score = telematics("0.90", mileage=weighs(9000, "0.15"))
+    near = priced(request_of(telematics=score, km_per_year=9000)).per_km
     far = priced(request_of(telematics=at_distance(score, 24_000), km_per_year=24_000)).per_km
     assert near is not None
     assert far is not None

@@ -79,13 +79,15 @@ def per_km_offer(
 
 
 def at_distance(told: Telematics, km_per_year: int) -> Telematics:
-    """Return what a score would say of another distance a year: r × (km / km then) ^ mileage_exponent."""
-    if told.km_per_year is None or not told.mileage_exponent:
+    """Return what a score would say of another distance a year; the same where it does not weigh distance."""
+    mileage = told.mileage
+    if mileage is None:
         return told
     with exact():
-        share = ratio(Decimal(km_per_year), Decimal(told.km_per_year))
-        relativity = clamp(to_factor(told.relativity * share**told.mileage_exponent), Decimal("0.01"), HUNDRED)
-    return replace(told, relativity=relativity, km_per_year=km_per_year)
+        low, high = Decimal(mileage.low_km), Decimal(mileage.high_km)
+        share = clamp(Decimal(km_per_year), low, high) / clamp(Decimal(mileage.km_per_year), low, high)
+        relativity = clamp(to_factor(told.relativity * share**mileage.exponent), Decimal("0.01"), HUNDRED)
+    return replace(told, relativity=relativity, mileage=replace(mileage, km_per_year=km_per_year))
 
 
 def settle(offer: PerKmOffer, km: int) -> Settlement:

@@ -13,6 +13,7 @@ from receiver.pricing.refusals import QuoteError
 
 MOST: Final = Decimal(10**9)  # yuan, kilometres: beyond this it is no car's
 PLACES: Final = -6  # so that all arithmetic stays exact (money.py)
+MOST_EXPONENT: Final = 2  # at 1 risk is proportional to distance
 MOST_SEATS: Final = 200
 MOST_COUNT: Final = 100
 MOST_COVERS: Final = 40
@@ -67,6 +68,15 @@ class CompulsoryHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     fatal_last_year: bool = False
 
 
+class ScoredMileage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The part of a relativity that is distance: (km a year / average) ^ exponent, flat beyond its bounds."""
+
+    km_per_year: int  # that the relativity was made with
+    exponent: Decimal
+    low_km: int
+    high_km: int
+
+
 class Telematics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a score says: relativity 1 is the average car's risk."""
 
@@ -75,8 +85,7 @@ class Telematics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     score_version: str
     consent: str  # id of the owner's consent to use the score for a price
     score: int | None = None
-    km_per_year: int | None = None  # the distance that the relativity was made with
-    mileage_exponent: Decimal = Decimal(0)  # of km_per_year in the relativity; 0: the score does not weigh distance
+    mileage: ScoredMileage | None = None  # where the score weighs distance
 
 
 class QuoteRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,12 +161,15 @@ def _check_telematics(told: Telematics) -> None:
         raise QuoteError("missing", "telematics.score_version")
     if not Decimal("0.01") <= told.relativity <= 100:
         raise QuoteError("out_of_range", "telematics.relativity", why="0.01 to 100", value=told.relativity)
-    if told.mileage_exponent > 2:
-        raise QuoteError("out_of_range", "telematics.mileage_exponent", why="0 to 2", value=told.mileage_exponent)
-    if told.mileage_exponent and told.km_per_year is None:
-        raise QuoteError("missing", "telematics.km_per_year", why="with a mileage_exponent")
-    if told.km_per_year is not None:
-        _within(told.km_per_year, 1, int(MOST), "telematics.km_per_year")
+    if told.mileage is not None:
+        path = "telematics.mileage"
+        if told.mileage.exponent > MOST_EXPONENT:
+            raise QuoteError(
+                "out_of_range", f"{path}.exponent", why=f"0 to {MOST_EXPONENT}", value=told.mileage.exponent
+            )
+        _within(told.mileage.low_km, 1, int(MOST), f"{path}.low_km")
+        _within(told.mileage.high_km, told.mileage.low_km, int(MOST), f"{path}.high_km")
+        _within(told.mileage.km_per_year, 0, int(MOST), f"{path}.km_per_year")
 
 
 def _within(value: int, low: int, high: int, path: str) -> None:
