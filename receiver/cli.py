@@ -8,10 +8,13 @@ import typer
 
 from agent.clock import iso_utc
 from receiver import command_cli, crash_cli
+from receiver.claiming import command as claiming
 from receiver.exports import command as exports
+from receiver.figures import command as figures
 from receiver.jt808 import command as jt808
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 from receiver.pricing.cli import add_to as add_pricing
+from receiver.renewals import command as renewals
 from receiver.scoring import command as scoring
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run the insurer's receiver and manage its devices.")
@@ -107,3 +110,6 @@ crash_cli.add_to(app)
 scoring.add_to(app)
 exports.add_to(app)
 jt808.add_to(app)
+claiming.add_to(app)
+renewals.add_to(app)
+figures.add_to(app)

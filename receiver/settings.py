@@ -11,6 +11,7 @@ import msgspec
 from agent.errors import ConfigError, near_names
 from agent.link import BrokerSettings
 from receiver.jt808.settings import Jt808Settings
+from receiver.renewals.settings import NoticeSettings
 
 DEFAULT_URL: Final = "sqlite:///roadwitness.db"
 ZONE: Final = "Asia/Shanghai"  # the product is made for cars in China
@@ -59,6 +60,7 @@ class ReceiverSettings:
     files: FileSettings = field(default_factory=FileSettings)
     commands: CommandKeySettings = field(default_factory=CommandKeySettings)
     jt808: Jt808Settings = field(default_factory=Jt808Settings)
+    renewals: NoticeSettings = field(default_factory=NoticeSettings)
 
 
 def load_settings(path: Path) -> ReceiverSettings:

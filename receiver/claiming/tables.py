@@ -197,4 +197,20 @@ dispute = Table(
     Index("dispute_claim", "claim"),
 )
 
+# What others are to be told by webhook or e-mail: tried again until it is taken, refused for good, or too old.
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("name", String(128), nullable=False, unique=True),  # the same thing is told once
+    Column("channel", String(16), nullable=False),  # webhook, email
+    Column("subject", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, sent, refused
+    Column("attempts", Integer, nullable=False),
+    Column("next_utc_ns", BigInteger, nullable=False),
+    Column("why", String(200), nullable=False),  # of the last failure, without any secret
+    Index("notice_due", "state", "next_utc_ns"),
+)
+
 Index("crash_place", db.crash.c.latitude, db.crash.c.longitude)  # two of ours in one crash are looked for by place
