@@ -163,7 +163,7 @@ class Daemon:
                 clock.monotonic_ns(),
                 lambda: pipeline.sending.wake() if pipeline.sending is not None else None,
                 self._intake.fail,
-                self._inbox,
+                None if self._recording else self._inbox,  # the time of a recording is not the commands' time
                 self._intake.tell,
             )
             self._clerk.start()

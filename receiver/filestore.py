@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from sqlalchemy.engine import make_url
 
 from agent.errors import ConfigError
 from agent.filemessages import safe_name
+from receiver.engine import beside
 from receiver.settings import FileSettings
 
 _DEVICE: Final = re.compile(r"rw-[0-9a-f]{16}")
@@ -34,8 +34,8 @@ class FileStore:
 
     def __init__(self, settings: FileSettings, database: str) -> None:
         """Open the store that `settings` name, by default beside the `database`; raise ConfigError for a bad one."""
-        beside = _beside(database)
-        root = settings.root or str(beside / "files")
+        around = beside(database)
+        root = settings.root or str(around / "files")
         try:
             self._fs, self._root = fsspec.core.url_to_fs(root)
         except (ValueError, ImportError, OSError) as e:
@@ -44,7 +44,7 @@ class FileStore:
             ) from e
         self._local = isinstance(self._fs, LocalFileSystem)
         given = Path(settings.partials) if settings.partials else None
-        self._partials = given or (Path(self._root) if self._local else beside) / PARTIALS
+        self._partials = given or (Path(self._root) if self._local else around) / PARTIALS
         self.settings = settings
         try:
             self._partials.mkdir(parents=True, exist_ok=True)
@@ -202,13 +202,6 @@ class FileStore:
         place = self.path(device, incident)
         if self._fs.exists(place):
             self._fs.rm(place, recursive=True)
-
-
-def _beside(database: str) -> Path:
-    """Return the folder of a SQLite database; the working folder for any other."""
-    url = make_url(database)
-    named = url.database if url.get_backend_name() == "sqlite" else None
-    return Path(named).absolute().parent if named and named != ":memory:" else Path.cwd()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,7 +1,9 @@
 """From the receiver's command line to a proved package and back, over real brokers."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,12 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from agent import clock
+from agent.blocks import Block, make_block
+from agent.channels import number
 from agent.clerk import Clerk
 from agent.clip.clipper import LATE_NS
 from agent.commandmessages import UNTRUSTED
 from agent.commands import commands as judged
 from agent.commands.inbox import Inbox
 from agent.commands.settings import CommandSettings
+from agent.daemon import Daemon, Place
 from agent.link import BrokerSettings, Link, Up
 from agent.records import Clock, Health, Reply
 from agent.sending import Sending
@@ -190,7 +195,8 @@ def waits(clerk: Clerk) -> bool:
 
 
 def test_what_anybody_else_puts_on_the_topic_changes_nothing(tmp_path: Path, world: World) -> None:
-    with mosquitto(tmp_path) as broker, world.vehicle(broker.url) as (store, clerk, _sending):
+    with mosquitto(tmp_path) as broker, world.vehicle(broker.url) as (store, clerk, sending):
+        until(lambda: sending._thread.status.phase == "asking", "the device has subscribed")
         connected: list[object] = []
         stranger = Link(BrokerSettings(url=broker.url), "stranger", connected.append, filters=["x"])
         stranger.connect()
@@ -205,3 +211,36 @@ def test_what_anybody_else_puts_on_the_topic_changes_nothing(tmp_path: Path, wor
         assert judged.REPEATED not in heard.counts
         assert store.records(Reply) == []
         stranger.close()
+
+
+class Sky:
+    """A device that gives satellite time and nothing else."""
+
+    name = "sky"
+
+    def open(self) -> None:
+        pass
+
+    def read(self, timeout_s: float) -> Block:
+        clock.wait(threading.Event(), min(timeout_s, 0.1))
+        t_ns = clock.monotonic_ns()
+        return make_block([(t_ns, number("Gnss.Time"), clock.wall_ns() / S)])
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_daemon_heeds_commands_beside_its_drive(tmp_path: Path, world: World) -> None:
+    with mosquitto(tmp_path) as broker, world.receiver(broker.url):
+        settings = replace(world.settings, broker=BrokerSettings(url=broker.url), sync=QUICK)
+        daemon = Daemon(settings, Place(world.agent, boot=NOW_BOOT), [Sky])
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        try:
+            world.ask(600, 610)
+            until(lambda: world.states() == ["failed"], "the command is answered", 40.0)
+        finally:
+            daemon.stop()
+            thread.join(30)
+    (asked,) = commands.asked(world.engine, world.device, clock.wall_ns())
+    assert asked.detail == "nothing was filmed then"

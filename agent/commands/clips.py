@@ -11,6 +11,7 @@ from agent.clock import NS_PER_S
 from agent.commandmessages import ClipArguments, Command
 from agent.commands.commands import Answer
 from agent.commands.when import place
+from agent.evidence import verify_package as verifier
 from agent.evidence.packager import read_manifest
 from agent.incident.folder import look as look_at
 from agent.records import Reply
@@ -66,7 +67,10 @@ class Clips:
         incident = look_at(folder)
         if incident is None:
             return None if folder.exists() else Answer("failed", "its package is gone")
-        read = read_manifest(folder) if incident.signed else None
+        try:
+            read = read_manifest(folder) if incident.signed else None
+        except (verifier.BadError, verifier.UnreadableError):
+            return None  # the packager tells and makes it anew
         if read is None or not read[0]["complete"]:
             return None
         lacking = "; ".join(f"{gone['what']}: {gone['why']}" for gone in read[0]["missing"])
