@@ -1,9 +1,10 @@
-"""How long a quote takes beside the bare sum: the same premiums from plain dicts and floats, with nothing explained."""
+"""How long a quote takes beside the bare sum: the same premiums from plain dicts, with nothing explained."""
 
 from collections.abc import Callable
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from time import perf_counter_ns
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -37,34 +38,41 @@ REQUEST = QuoteRequest(
 )
 
 # the same rates as a program would hold them that only wants the number
-VD = {("SAMPLE-SEDAN", "family"): [(12, 1500.0), (24, 1410.0), (72, 1395.0), (10**6, 1440.0)]}
-TPL = {("family", 1_000_000): 1457.30}
-OCC = {"family": (0.00273, 0.001755)}
-NCD = {-4: 0.5, -3: 0.6, -2: 0.7, -1: 0.8, 0: 1.0, 1: 1.2, 2: 1.4, 3: 1.6, 4: 1.8, 5: 2.0}
-ZONE = {"shandong": (1.0, 0.9, 0.8, 0.7)}
+VD = {("SAMPLE-SEDAN", "family"): [(12, "1500"), (24, "1410"), (72, "1395"), (10**6, "1440")]}
+TPL = {("family", 1_000_000): "1457.30"}
+OCC = {"family": ("0.00273", "0.001755")}
+NCD = {-4: "0.5", -3: "0.6", -2: "0.7", -1: "0.8", 0: "1", 1: "1.2", 2: "1.4", 3: "1.6", 4: "1.8", 5: "2"}
+ZONE = {"shandong": ("1", "0.9", "0.8", "0.7")}
+FEN = Decimal("0.01")
 
 
-def hard_coded(request: QuoteRequest = REQUEST) -> float:
-    """Return the total by floats, without bounds by date, checks, reasons or exact arithmetic."""
-    car, history, told = request.vehicle, request.history, request.telematics
-    assert history is not None
-    assert history.insured_years is not None
-    assert history.claims_three_years is not None
-    assert request.compulsory is not None
-    assert told is not None
-    months = (
-        (request.start.year - car.first_registration.year) * 12 + request.start.month - car.first_registration.month
-    )
-    pure = [next(p for below, p in VD[car.model or "", car.use_class] if months < below)]
-    pure.append(TPL[car.use_class, 1_000_000])
-    driver, passenger = OCC[car.use_class]
-    pure.append(30_000 * driver + 20_000 * passenger * (car.seats - 1))
-    level = max(-4, min(5, history.claims_three_years - min(history.insured_years, 3)))
-    z = float(told.km) / (float(told.km) + 2000.0)
-    score = min(max(1.0 + z * (float(told.relativity) - 1.0), 0.8), 1.2)
-    multiplier = NCD[level] * min(max(score, 0.5), 1.5) / 0.75
-    compulsory = 950.0 * ZONE[request.region][min(request.compulsory.clean_years, 3)]
-    return sum(round(p * multiplier, 2) for p in pure) + compulsory
+def hard_coded(number: Any, fen: Callable[[Any], Any]) -> Callable[[], Any]:
+    """Return a calculation of the total without bounds by date, checks, reasons or without-score price."""
+    damage = {key: [(below, number(p)) for below, p in rows] for key, rows in VD.items()}
+    liability = {key: number(p) for key, p in TPL.items()}
+    occupants = {key: (number(a), number(b)) for key, (a, b) in OCC.items()}
+    levels = {level: number(f) for level, f in NCD.items()}
+    zones = {region: tuple(number(f) for f in fs) for region, fs in ZONE.items()}
+    one, low, high, least, most, k = (number(x) for x in ("1", "0.8", "1.2", "0.5", "1.5", "2000"))
+    rest, base, driver_limit, passenger_limit = (number(x) for x in ("0.75", "950", "30000", "20000"))
+
+    def total(request: QuoteRequest = REQUEST) -> Any:
+        car, history, told, law = request.vehicle, request.history, request.telematics, request.compulsory
+        assert history is not None and told is not None and law is not None  # noqa: PT018
+        assert history.insured_years is not None and history.claims_three_years is not None  # noqa: PT018
+        first, start = car.first_registration, request.start
+        months = (start.year - first.year) * 12 + start.month - first.month
+        pure = [next(p for below, p in damage[car.model or "", car.use_class] if months < below)]
+        pure.append(liability[car.use_class, 1_000_000])
+        driver, passenger = occupants[car.use_class]
+        pure.append(driver_limit * driver + passenger_limit * passenger * (car.seats - 1))
+        level = max(-4, min(5, history.claims_three_years - min(history.insured_years, 3)))
+        km = number(told.km)
+        score = min(max(one + km / (km + k) * (number(told.relativity) - one), low), high)
+        multiplier = levels[level] * min(max(score, least), most) / rest
+        return sum(fen(p * multiplier) for p in pure) + base * zones[request.region][min(law.clean_years, 3)]
+
+    return total
 
 
 def measure(work: Callable[[], object]) -> tuple[float, float]:
@@ -83,12 +91,16 @@ def main() -> None:
     """Print a table: each way to a price, median and p99, and its ratio to the bare sum."""
     book = load_book()
     answer = quote(REQUEST, book, DAY)
-    assert abs(float(answer.total_yuan) - hard_coded()) < 0.005, "both ways must give the same price"
+    floats = hard_coded(float, lambda yuan: round(yuan, 2))
+    decimals = hard_coded(Decimal, lambda yuan: yuan.quantize(FEN, ROUND_HALF_UP))
+    assert decimals() == answer.total_yuan, "both ways must give the same price"
+    assert abs(floats() - float(answer.total_yuan)) < 0.005, "both ways must give the same price"
     text = msgspec.json.encode(REQUEST)
     without = replace(REQUEST, telematics=None)
     change = Change(history=History(standing="new"))
     ways: dict[str, Callable[[], object]] = {
-        "bare sum of floats": hard_coded,
+        "bare sum of floats": floats,
+        "bare sum of decimals": decimals,
         "quote": lambda: quote(REQUEST, book, DAY),
         "quote without a score": lambda: quote(without, book, DAY),
         "quote with pay per km": lambda: quote(replace(REQUEST, km_per_year=9000), book, DAY),

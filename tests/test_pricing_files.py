@@ -119,6 +119,10 @@ WRONG = [
         "a gap or an overlap",
     ),
     ("compulsory.toml", "starts = 2008-02-01T00:00:00+08:00", "starts = 2008-02-01T00:00:00", "needs its offset"),
+    ("2015.toml", "primary = 15, full = 20", "primary = 15, full = 12", "deductible.by_fault: row 1: percentages"),
+    ("2015.toml", "rest_percent = 20", "rest_percent = 120", "depreciation: row 1: percentages"),
+    ("2006.toml", '"special_4"]', '"special_5"]', "deductible.by_fault: row 3: 'special_5' is not known"),
+    ("2015.toml", '"not_floating"]', '"floating"]', "ncd: neutral: 'floating' is not known (near names: not_floating"),
     ("names.toml", "[regions]", "[region]", "unknown key 'region' (near names: regions"),
     ("names.toml", "[regions]", "[regions", "not valid TOML"),
 ]

@@ -212,6 +212,18 @@ def test_actual_value_never_falls_below_the_rest() -> None:
     assert told.lines[1].limit_yuan == 24_000  # 20 % of 120,000
 
 
+def test_a_quote_lists_every_table_that_nobody_verified() -> None:
+    plain, agreed = (
+        priced(request_of(covers=[choice("VD", limit_yuan=limit)], km_per_year=km)).unverified
+        for limit, km in ((None, None), (D(120_000), 9000))
+    )
+    assert [told.split(" (")[0] for told in plain] == ["2020 pricing", "2020 VD"]
+    added = [told.split(" (")[0] for told in agreed if told not in plain]
+    assert added == ["2020 per_km", "2020 depreciation"]
+    clean = request_of(covers=[], history=None, compulsory=CLEAN_RECORD)
+    assert priced(clean).unverified == []
+
+
 def test_what_if_says_the_difference_line_by_line() -> None:
     clean = History(standing="renewal", insured_years=3, claims_three_years=0, lapse_months=0)
     before = request_of(covers=[choice("VD"), TPL], history=clean, compulsory=CLEAN_RECORD)

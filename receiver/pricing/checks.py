@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import pairwise
+from typing import get_args
 
 from agent.errors import ConfigError, near_names
 from receiver.pricing.money import ONE, clamp
+from receiver.pricing.request import Standing
 from receiver.pricing.schema import Bound, Compulsory, Floating, Limits, Names, Ncd, Own, Regime
 
 FLOATS = ("A1", "A2", "A3", "A4", "A5", "A6")
@@ -23,7 +25,9 @@ def check_regime(regime: Regime, names: Names, path: str) -> None:
         )
     for number, row in enumerate(regime.in_force, 1):
         known_names(row.regions, [*names.regions, "*"], f"{path}: in_force: row {number}")
+    known_names(regime.ncd.neutral, get_args(Standing), f"{path}: ncd: neutral")
     _check_ncd(regime.ncd, f"{path}: ncd")
+    _check_claims(regime, names, path)
     _check_covers(regime, path)
     entrances = [name for name, own in regime.own.items() if own.telematics]
     if len(entrances) != (regime.telematics is not None):
@@ -54,11 +58,32 @@ def _check_covers(regime: Regime, path: str) -> None:
             regime.depreciation is None
         ):
             raise ConfigError(f"{where}: the actual value needs a table depreciation")
+
+
+def _check_claims(regime: Regime, names: Names, path: str) -> None:
+    """Check what is taken from a claim, and what a car loses in value."""
     covers = {*regime.covers, *(i for c in regime.covers.values() for i in c.includes)}
     for number, fault in enumerate(regime.deductible.by_fault, 1):
-        known_names(fault.covers, covers, f"{path}: deductible.by_fault: row {number}")
+        where = f"{path}: deductible.by_fault: row {number}"
+        known_names(fault.covers, covers, where)
+        known_names(fault.use_class, names.use_classes, where)
+        _check_percents([fault.secondary, fault.equal, fault.primary, fault.full], where)
     for number, absolute in enumerate(regime.deductible.absolute, 1):
-        known_names([absolute.cover], covers, f"{path}: deductible.absolute: row {number}")
+        where = f"{path}: deductible.absolute: row {number}"
+        known_names([absolute.cover], covers, where)
+        _check_percents([absolute.percent], where)
+    shares = regime.liability
+    _check_percents([shares.none, shares.secondary, shares.equal, shares.primary, shares.full], f"{path}: liability")
+    for number, row in enumerate(regime.depreciation.rows if regime.depreciation is not None else (), 1):
+        where = f"{path}: depreciation: row {number}"
+        known_names(row.use_class, names.use_classes, where)
+        _check_percents([row.percent_per_month], where)
+        _check_percents([row.rest_percent], where)
+
+
+def _check_percents(values: Sequence[Decimal], where: str) -> None:
+    if list(values) != sorted(values) or not 0 <= values[0] <= values[-1] <= 100:
+        raise ConfigError(f"{where}: percentages must lie between 0 and 100 and not fall with fault")
 
 
 def _check_per_km(regime: Regime, path: str) -> None:

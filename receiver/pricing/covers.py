@@ -20,6 +20,7 @@ class Basis(NamedTuple):
     formula: str
     rows: list[Found]
     limit_yuan: Decimal | None = None
+    depreciated: bool = False  # does the table of depreciation stand behind it?
 
 
 def facts_of(request: QuoteRequest) -> dict[str, object]:
@@ -51,17 +52,16 @@ def bases(rates: RegimeRates, request: QuoteRequest, facts: Facts) -> list[Basis
         _check_offered(rates, choice.cover)
         chosen[choice.cover] = choice
     found: dict[str, Basis] = {}
-    shares = [c for c in chosen.values() if rates.covers[c.cover].cover.rule == "share"]
-    for choice in [c for c in chosen.values() if c not in shares]:
-        for needed in rates.covers[choice.cover].cover.needs:
+    for choice in chosen.values():
+        cover = rates.covers[choice.cover]
+        for needed in cover.cover.needs:
             if needed not in chosen:
                 raise QuoteError("needs_cover", f"covers.{choice.cover}", value=choice.cover, needed=needed)
-        cover = rates.covers[choice.cover]
         _check_fields(choice, cover)
-        found[choice.cover] = _RULES[cover.cover.rule](rates, cover, choice, facts)
-    for choice in shares:
-        _check_fields(choice, rates.covers[choice.cover])
-        found[choice.cover] = _share(rates.covers[choice.cover], choice, found)
+        if cover.cover.rule != "share":
+            found[choice.cover] = _RULES[cover.cover.rule](rates, cover, choice, facts)
+    for name in [n for n in chosen if n not in found]:
+        found[name] = _share(rates.covers[name], chosen[name], found)
     return [found[name] for name in chosen]
 
 
@@ -120,13 +120,14 @@ def _premium(rates: RegimeRates, cover: CoverRates, choice: CoverChoice, facts: 
     agreed = _within(choice.limit_yuan, ONE, facts["price"], f"{field}.limit_yuan")
     yuan = max(ZERO, premium + ratio(product(agreed - actual, percent), HUNDRED))
     formula = f"{plain(premium)} + ({plain(agreed)} - {plain(actual)}) × {plain(percent)} %"
-    return Basis(choice, cover, yuan, formula, [found], agreed)
+    return Basis(choice, cover, yuan, formula, [found], agreed, depreciated=True)
 
 
 def _base_and_percent(rates: RegimeRates, cover: CoverRates, choice: CoverChoice, facts: Facts) -> Basis:
     field = f"covers.{choice.cover}.limit_yuan"
     found = cover.table.find(facts, f"covers.{choice.cover}")
     insured = choice.limit_yuan
+    depreciated = insured is None and cover.cover.sum == "actual_value"
     low, high = cover.cover.low or ONE, cover.cover.high or facts["price"]
     if insured is not None:
         if high is None:
@@ -141,7 +142,7 @@ def _base_and_percent(rates: RegimeRates, cover: CoverRates, choice: CoverChoice
     base, percent = found.value("base"), found.value("percent")
     yuan = base + ratio(product(insured, percent), HUNDRED)
     formula = f"{plain(base)} + {plain(insured)} × {plain(percent)} %"
-    return Basis(choice, cover, yuan, formula, [found], insured)
+    return Basis(choice, cover, yuan, formula, [found], insured, depreciated)
 
 
 def _per_seat(_rates: RegimeRates, cover: CoverRates, choice: CoverChoice, facts: Facts) -> Basis:

@@ -1,11 +1,12 @@
 """A request becomes a quote: pure calculation, no clock, no I/O; the same request and rate book give the same bytes."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 
 from msgspec.structs import replace
 
-from receiver.pricing.answer import CompulsoryLine, FactorLine, PremiumLine, Quote, Text
+from receiver.pricing.answer import CompulsoryLine, FactorLine, PerKmOffer, PremiumLine, Quote, Text
 from receiver.pricing.book import RateBook, RegimeRates
 from receiver.pricing.compulsory import compulsory_line
 from receiver.pricing.covers import Basis, bases, facts_of
@@ -14,6 +15,7 @@ from receiver.pricing.money import HUNDRED, ONE, ZERO, exact, product, ratio, to
 from receiver.pricing.perkm import per_km_offer
 from receiver.pricing.refusals import QuoteError
 from receiver.pricing.request import QuoteRequest, check_request
+from receiver.pricing.schema import Table
 from receiver.pricing.tables import Facts
 from receiver.pricing.words import ROUNDING
 
@@ -80,7 +82,7 @@ def _quote(request: QuoteRequest, book: RateBook, on: date) -> Quote:
         score_version=told.score_version if told is not None else None,
         consent=told.consent if told is not None else None,
         rounding=ROUNDING,
-        unverified=_unverified(rates, used, lines, compulsory),
+        unverified=_unverified(rates, used, found, [*lines, *([offer] if offer is not None else [])], compulsory),
         per_km=offer,
         request=request,
     )
@@ -140,18 +142,24 @@ def _unknown_word(field: str, value: str, known: list[str]) -> QuoteError:
 
 
 def _unverified(
-    rates: RegimeRates, used: list[FactorLine], lines: list[PremiumLine], compulsory: CompulsoryLine | None
+    rates: RegimeRates,
+    used: list[FactorLine],
+    found: list[Basis],
+    lines: Sequence[PremiumLine | PerKmOffer],
+    compulsory: CompulsoryLine | None,
 ) -> list[str]:
     """List the tables of this price that nobody has read in their source."""
     told: dict[str, None] = {}
-    all_lines: list[FactorLine | PremiumLine | CompulsoryLine] = [p for f in used for p in (f, *f.parts)]
+    all_lines: list[FactorLine | PremiumLine | PerKmOffer | CompulsoryLine] = [p for f in used for p in (f, *f.parts)]
     all_lines.extend(lines)
     if compulsory is not None:
         all_lines.extend((compulsory, compulsory.floating))
     for line in all_lines:
         if not line.verified:
             told[f"{line.table} ({line.version}): {line.source}"] = None
-    expense = rates.regime.expense
-    if lines and expense is not None and not expense.verified:
-        told[f"{rates.name} expense ({expense.version}): {expense.source}"] = None
+    behind: dict[str, Table | None] = {"expense": rates.regime.expense if found else None}
+    behind["depreciation"] = rates.regime.depreciation if any(b.depreciated for b in found) else None
+    for name, table in behind.items():
+        if table is not None and not table.verified:
+            told[f"{rates.name} {name} ({table.version}): {table.source}"] = None
     return list(told)
