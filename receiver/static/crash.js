@@ -53,12 +53,9 @@ if (scrub) {
       for (const other of films) if (other !== film) other.pause();
       next();
     });
-    film.addEventListener("seeked", () => film === leader && show(moment(film)));
-    film.addEventListener("timeupdate", () => film === leader && !film.seeking && show(moment(film)));
-    film.addEventListener("pointerdown", () => (leader = film));
-    film.addEventListener("play", () => (leader = film));
+    film.addEventListener("seeked", () => own.delete(film) || show(moment(film)));
   };
-  let leader = films[0];
+  const own = new Set(); // films that these curves have moved: they know already where they are
   films.forEach(follow);
 
   // And the other way round. What lies outside the video is shown by the curves alone.
@@ -67,7 +64,9 @@ if (scrub) {
       if (film.readyState === 0) film.load();
       const into = t - Number(film.dataset.start), end = Number(film.dataset.end) - Number(film.dataset.start);
       film.pause();
-      if (into >= 0 && into <= end) film.currentTime = into;
+      if (into < 0 || into > end) continue;
+      own.add(film);
+      film.currentTime = into;
     }
     show(t);
   };
@@ -81,7 +80,11 @@ if (scrub) {
     go(at(e));
   });
   addEventListener("pointermove", (e) => held && go(at(e)));
-  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => (held = false));
+  const release = () => {
+    if (held) input.focus({ preventScroll: true }); // the arrow keys go on from here
+    held = false;
+  };
+  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, release);
   input.addEventListener("input", () => go(read.t[Number(input.value)]));
   input.hidden = false;
   help.hidden = false;
