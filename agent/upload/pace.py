@@ -5,6 +5,7 @@ draft-ietf-ccwg-bbr, 4.1); the window is a multiple of the highest rate times th
 """
 
 import math
+import statistics
 from collections import deque
 from typing import Final
 
@@ -17,6 +18,8 @@ EPOCH_NS: Final = 30 * NS_PER_S  # a shortest delay older than this is measured 
 DRAINED: Final = 4  # … by so many chunks with little under way, since a full window shows its own queue as delay
 SAMPLES: Final = 32  # of which the best counts: some seconds' worth, so that a slower network is noticed
 FIRST_WINDOW: Final = 2  # before anything is known
+LATEST: Final = 4  # samples that show a link that has just become slower …
+QUEUE_S: Final = 1.0  # … behind which a crash record must not wait longer than this
 
 
 class Pace:
@@ -75,7 +78,10 @@ class Pace:
             return min(FIRST_WINDOW, self._settings.window)
         floor_s = min(floor for floor in self._floors_ns if floor) / NS_PER_S
         under_way_s = max(GAIN * floor_s, min(GROUPED * floor_s, self._settings.chunk_s))
-        return min(self._settings.window, max(FIRST_WINDOW, math.ceil(self.rate * under_way_s / self.chunk())))
+        wanted = math.ceil(self.rate * under_way_s / self.chunk())
+        lately = statistics.median(list(self._rates)[-LATEST:])
+        unhurt = int(lately * (floor_s + QUEUE_S) / self.chunk())
+        return min(self._settings.window, max(FIRST_WINDOW, min(wanted, unhurt)))
 
     def wait_ns(self, size: int, now_ns: int) -> int:
         """Return for how long `size` more bytes must wait for `max_bytes_per_s`; 0 when they may go."""
