@@ -245,7 +245,8 @@ def test_no_piece_of_any_line_crosses_the_meridian_and_no_point_is_lost(places: 
     assert len(flat) == len(fixes) + 2 * (len(lines) - 1)
 
 
-def test_memory_does_not_grow_with_the_number_of_trips(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_trips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_PAGE", 50)
     desk = Desk(db.open_database(f"sqlite:///{tmp_path / 'receiver.db'}"))
     device = desk.enrol()
     one = drive(seconds=300)

@@ -1,10 +1,11 @@
 """The columns of the tables that are exported: name with unit, kind, and where the value comes from."""
 
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple
 
 from agent.clock import NS_PER_S
-from receiver.exports.source import Drive, Exported
+from receiver.exports.source import Drive
 
 Kind = Literal["text", "whole", "number", "flag", "time"]  # times are ns since 1970, UTC
 
@@ -65,21 +66,25 @@ EVENTS: Final = (
     Column("longitude", "number", _of_row("longitude")),
 )
 
-# Of a point: (trip, fix)
+# Of a point, as `points` yields it.
 POINTS: Final = (
-    Column("device", "text", lambda p: p[0].row.device),
-    Column("trip", "whole", lambda p: p[0].row.id),
-    Column("time_utc", "time", lambda p: p[0].utc_ns(p[1].t_ns)),
-    Column("time_quality", "text", lambda p: p[0].quality),
-    Column("elapsed_s", "number", lambda p: (p[1].t_ns - p[0].row.t_ns) / NS_PER_S),
-    Column("latitude", "number", lambda p: p[1].latitude),
-    Column("longitude", "number", lambda p: p[1].longitude),
-    Column("speed_kmh", "number", lambda p: None if p[1].speed_mps is None else round(p[1].speed_mps * 3.6, 2)),
+    Column("device", "text", itemgetter(0)),
+    Column("trip", "whole", itemgetter(1)),
+    Column("time_utc", "time", itemgetter(2)),
+    Column("time_quality", "text", itemgetter(3)),
+    Column("elapsed_s", "number", itemgetter(4)),
+    Column("latitude", "number", itemgetter(5)),
+    Column("longitude", "number", itemgetter(6)),
+    Column("speed_kmh", "number", itemgetter(7)),
 )
 
 
-def points(drives: Iterator[Drive]) -> Iterator[tuple[Exported, Any]]:
-    """Yield the points of drives one by one."""
+def points(drives: Iterator[Drive]) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of POINTS for the points of drives one by one."""
     for drive in drives:
+        trip = drive.trip
+        device, number, start_ns, quality = trip.row.device, trip.row.id, trip.row.t_ns, trip.quality
         for fix in drive.fixes:
-            yield drive.trip, fix
+            elapsed_s = (fix.t_ns - start_ns) / NS_PER_S
+            kmh = None if fix.speed_mps is None else round(fix.speed_mps * 3.6, 2)
+            yield device, number, trip.utc_ns(fix.t_ns), quality, elapsed_s, fix.latitude, fix.longitude, kmh

@@ -4,22 +4,20 @@ A trip or event belongs to a range by its start in UTC; one whose boot never lea
 and its own times stay empty in the file. Pages are read by key, so no transaction stays open while a file is written.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, and_, func, or_, select
+from sqlalchemy import Connection, Engine, Table, and_, bindparam, func, or_, select
 
 from agent.records import Track
 from receiver import db
 from receiver.drive import Fix, unpack_track
 
-_PAGE: Final = 500  # rows read at a time
-_DRIVES: Final = 25  # trips with their tracks
+_PAGE: Final = 1000  # rows read at a time: finding a page walks over all of the device's
+_DRIVES: Final = 20  # trips with their tracks
 _MOST_PIECES: Final = 400  # of one trip: 200,000 points of a device that means well
-T = TypeVar("T")
-
 _tracks: Final = msgspec.json.Decoder(Track)
 
 
@@ -54,23 +52,22 @@ class Drive:
 
 def trips(engine: Engine, device: str, span: Span) -> Iterator[Exported]:
     """Yield a device's trips in the order of their starts."""
-    for page in _pages(engine, device, span, _query(db.trip), lambda _, found: found):
+    for page in _pages(engine, device, span, _query(db.trip)):
         yield from page
 
 
 def drives(engine: Engine, device: str, span: Span) -> Iterator[Drive]:
     """Yield a device's trips with their tracks, in the order of their starts."""
-
-    def with_tracks(connection: Connection, found: list[Exported]) -> list[Drive]:
-        return [Drive(trip, _fixes(connection, trip.row)) for trip in found]
-
-    for page in _pages(engine, device, span, _query(db.trip), with_tracks, _DRIVES):
-        yield from page
+    for page in _pages(engine, device, span, _query(db.trip)):
+        for first in range(0, len(page), _DRIVES):
+            with db.reading(engine) as connection:
+                some = [Drive(trip, _fixes(connection, trip.row)) for trip in page[first : first + _DRIVES]]
+            yield from some
 
 
 def events(engine: Engine, device: str, span: Span) -> Iterator[Exported]:
     """Yield a device's events in the order of their times; `trip_id` is that of their trip, where it arrived."""
-    for page in _pages(engine, device, span, _with_trip(_query(db.harsh_event)), lambda _, found: found):
+    for page in _pages(engine, device, span, _with_trip(_query(db.harsh_event))):
         yield from page
 
 
@@ -81,25 +78,17 @@ def _query(table: Table) -> Any:
     return select(*columns).select_from(db.with_clock(table))
 
 
-def _pages(
-    engine: Engine,
-    device: str,
-    span: Span,
-    query: Any,
-    load: Callable[[Connection, list[Exported]], list[T]],
-    size: int = _PAGE,
-) -> Iterator[list[T]]:
+def _pages(engine: Engine, device: str, span: Span, query: Any) -> Iterator[list[Exported]]:
     column = query.selected_columns
     when, number = column.when_ns.element, column.id
-    query = query.where(column.device == device, when < span.to_ns).order_by(when, number).limit(size)
+    query = query.where(column.device == device, when < span.to_ns).order_by(when, number).limit(_PAGE)
     at = (span.from_ns, -1)
     while True:
         beyond = or_(when > at[0], and_(when == at[0], number > at[1]))
         with db.reading(engine) as connection:
             rows = connection.execute(query.where(beyond)).all()
-            page = load(connection, [Exported(r, r.offset_ns, r.quality or "none") for r in rows])
-        yield page
-        if len(rows) < size:
+        yield [Exported(r, r.offset_ns, r.quality or "none") for r in rows]
+        if len(rows) < _PAGE:
             return
         at = (rows[-1].when_ns, rows[-1].id)
 
@@ -110,13 +99,22 @@ def _with_trip(query: Any) -> Any:
     return query.add_columns(select(func.min(trip.id)).where(of).scalar_subquery().label("trip_id"))
 
 
-def _fixes(connection: Connection, trip: Any) -> list[Fix]:
+def _pieces_query() -> Any:
     table, entry = db.track, db.entry
     same = and_(*(entry.c[name] == table.c[name] for name in ("device", "lineage", "lane", "seq")))
-    of = and_(table.c.device == trip.device, table.c.boot == trip.boot, table.c.trip_t_ns == trip.t_ns)
+    named = ("device", "boot", "trip_t_ns")
+    of = and_(*(table.c[name] == bindparam(f"of_{name}") for name in named))
     query = select(entry.c.body).select_from(table.join(entry, same)).where(of)
+    return query.order_by(table.c.t_ns, table.c.id).limit(_MOST_PIECES)
+
+
+_PIECES: Final = _pieces_query()  # built once: asked for every trip
+
+
+def _fixes(connection: Connection, trip: Any) -> list[Fix]:
+    of = {"of_device": trip.device, "of_boot": trip.boot, "of_trip_t_ns": trip.t_ns}
     pieces = []
-    for body in connection.execute(query.order_by(table.c.t_ns, table.c.id).limit(_MOST_PIECES)).scalars():
+    for body in connection.execute(_PIECES, of).scalars():
         try:
             pieces.append(_tracks.decode(body))
         except (msgspec.DecodeError, UnicodeDecodeError):

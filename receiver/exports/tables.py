@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, BinaryIO, Final
 
@@ -15,29 +15,38 @@ _GROUP: Final = 20_000  # rows of one Parquet row group: what is held in memory
 
 def write_csv(out: BinaryIO, columns: Sequence[Column], items: Iterable[Any]) -> int:
     """Write a header and a row for each item; return their number."""
-    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+    cells = [_cell(c) for c in columns]
+    rows = 0
     try:
         sheet = csv.writer(text)
         sheet.writerow([c.name for c in columns])
-        rows = 0
         for item in items:
-            sheet.writerow([_cell(c, c.value(item)) for c in columns])
+            sheet.writerow([cell(item) for cell in cells])
             rows += 1
     finally:
         text.detach()
     return rows
 
 
-def _cell(column: Column, value: Any) -> Any:
-    if value is None:
-        return ""
-    if column.kind == "time":
-        return iso_utc(value)
-    if column.kind == "flag":
-        return "true" if value else "false"
-    if column.kind == "text" and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"  # a spreadsheet would run it: devices choose some of the texts
-    return value
+def _cell(column: Column) -> Callable[[Any], Any]:
+    """Return what writes a column's cell; None is an empty one."""
+    value, shown = column.value, _SHOWN.get(column.kind)
+    if shown is None:
+        return value
+    return lambda item: None if (v := value(item)) is None else shown(v)
+
+
+def _plain(text: str) -> str:
+    """Return a text that no spreadsheet runs: devices choose some of the texts."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+_SHOWN: Final[dict[str, Callable[[Any], str]]] = {
+    "time": iso_utc,
+    "flag": lambda v: "true" if v else "false",
+    "text": _plain,
+}
 
 
 def write_parquet(out: BinaryIO, columns: Sequence[Column], items: Iterable[Any]) -> int:
