@@ -202,7 +202,7 @@ class Accident:
         film = self._film
         if second:
             film = self._folder / "film-on.mp4"
-            _rest_of(self._film, film, second)
+            rest_of(self._film, film, second)
         config = self._folder / "dashcam.toml"
         camera = f'[cameras.front]\nsource = "{film}"\nstart_ns = {self._start_ns + second * NS_PER_S}\n'
         config.write_text(f"min_free_bytes = 0\n{camera}", encoding="utf-8")
@@ -270,7 +270,7 @@ class Accident:
             self.watch()
 
 
-def _rest_of(film: Path, path: Path, second: int) -> None:
+def rest_of(film: Path, path: Path, second: int) -> None:
     """Write the film from one second on, which begins with a key picture, without encoding it anew."""
     import av
 
