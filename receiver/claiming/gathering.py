@@ -79,7 +79,7 @@ def facts(engine: Engine, claim: str, now_ns: int, limits: Limits, files: FileSt
         ]
         others = _other_impacts(connection, impact)
         noticed = _noticed(connection, row.device, row.incident)
-    if files is not None:
+    if files is not None and not after:  # the track of the trip comes with its end; two sources would zigzag
         after = [*after, *_package_points(engine, files, row.device, row.incident, spans)]
     return Facts(
         claim=claim,
