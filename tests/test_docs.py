@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 DRIVER_PAGE = ROOT / "docs" / "writing-a-driver.md"
 CAR_PAGE = ROOT / "docs" / "wiring-a-car.md"
 EVIDENCE_PAGE = ROOT / "docs" / "evidence.md"
+SCORING_PAGE = ROOT / "docs" / "scoring.md"
 PRICING_PAGE = ROOT / "docs" / "pricing.md"
 COPIED = re.compile(r"<!-- (?P<file>[\w/.]+) -->\n```python\n(?P<text>.*?)```\n", re.DOTALL)
 

@@ -1,5 +1,6 @@
 """Scores of any driving: bounded, accounted for, fair in the order of things, never better for driving worse."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.records import SEVERITIES
-from receiver.scoring.driven import DrivenEvent, DrivenTrip
+from receiver.scoring.driven import CurveFacts, DrivenEvent, DrivenTrip, EventFacts, TripFacts, _decode
 from receiver.scoring.model import Model
 from receiver.scoring.result import ScoreResult
 from receiver.scoring.verdict import allot
@@ -144,6 +145,31 @@ def test_quiet_kilometres_never_raise_the_risk(drive: Any, model: Model, km: flo
     assert after.relativity_without_mileage <= before.relativity_without_mileage * (1 + 1e-12) or before.score is None
     if before.score is not None and after.score is not None and before.relativity_without_mileage <= 1.0:
         assert after.score >= before.score or model is V1  # in V1 a year's kilometres are in the score as well
+
+
+numbers = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**70), 2**70), st.just(10**400))
+lists = st.lists(st.one_of(st.none(), numbers), max_size=25)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.sampled_from(EVERY))
+def test_signed_nonsense_is_left_out_and_never_raises(data: Any, model: Model) -> None:
+    trips = [driven(n, facts(), curves=[curve([-350], [450])]) for n in range(2)]
+    events = [happened(n + 1, trips[0], kind) for n, kind in enumerate(KINDS)]
+    for one in (*trips, *events):
+        told = msgspec.to_builtins(one.facts)
+        for name in data.draw(st.lists(st.sampled_from(sorted(told)), max_size=3)):
+            told[name] = data.draw(lists if isinstance(told[name], list) else numbers)
+        kind = TripFacts if isinstance(one, DrivenTrip) else EventFacts
+        object.__setattr__(one, "facts", _decode(msgspec.json.Decoder(kind), json.dumps(told).encode()))
+    forces = {"start_ns": 0, "step_ms": data.draw(numbers)}
+    forces |= {"longitudinal_cmps2": data.draw(lists), "lateral_cmps2": data.draw(lists)}
+    found = _decode(msgspec.json.Decoder(CurveFacts), json.dumps(forces).encode())
+    trips[1].curves = [found] if found else []
+    result = scored(trips, events, model)
+    assert msgspec.json.decode(msgspec.json.encode(result), type=ScoreResult) == result
+    if result.score is not None:
+        adds_up(result)
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,7 +6,7 @@ a test keeps it so.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, Table, and_, func, select
@@ -15,6 +15,11 @@ from agent.records import DRIVING_KINDS
 from receiver import db
 from receiver.disputes import disputed_entries
 from receiver.scoring.result import EntryId
+
+# Beyond these a record cannot be right, whoever signed it; it is then told as one that cannot be read.
+Force = Annotated[int, msgspec.Meta(ge=-100_000, le=100_000)]  # cm/s², a hundred g
+Limit = Annotated[float, msgspec.Meta(gt=0.0, le=100.0)]  # m/s
+Time = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]  # ns
 
 
 class QualityFacts(msgspec.Struct, frozen=True):
@@ -28,8 +33,8 @@ class QualityFacts(msgspec.Struct, frozen=True):
 class TripFacts(msgspec.Struct, frozen=True):
     """The fields of a Trip record that a score may use."""
 
-    start_ns: int
-    end_ns: int
+    start_ns: Time
+    end_ns: Time
     distance_m: float
     moving_s: float
     night_s: float
@@ -45,20 +50,20 @@ class EventFacts(msgspec.Struct, frozen=True):
     kind: str
     severity: str
     confirmed: bool
-    t_ns: int
-    duration_ns: int
+    t_ns: Time
+    duration_ns: Time
     peak: float
     sources: list[str]
-    limit_mps: float | None = None
+    limit_mps: Limit | None = None
 
 
 class CurveFacts(msgspec.Struct, frozen=True):
     """The fields of a Curve record that a score may use: the force of each second, cm/s²."""
 
-    start_ns: int
-    step_ms: int
-    longitudinal_cmps2: list[int | None]
-    lateral_cmps2: list[int | None]
+    start_ns: Time
+    step_ms: Annotated[int, msgspec.Meta(ge=1, le=3_600_000)]
+    longitudinal_cmps2: list[Force | None]
+    lateral_cmps2: list[Force | None]
 
 
 @dataclass(frozen=True, slots=True)

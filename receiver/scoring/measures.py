@@ -7,6 +7,7 @@ A term's value over any set of trips is `factor` × Σ amount / Σ basis, so tha
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -85,6 +86,8 @@ def measure(model: Model, trips: Sequence[DrivenTrip]) -> list[Measured]:
 
 
 def _events(term: Term, trip: DrivenTrip, confidence: Confidence | None, _: ZoneInfo) -> Found:
+    if not trip.events:
+        return 0.0, trip.km, []
     severities = term.severities or SEVERITIES
     parts = [
         (event.id, _weight(event.facts, trip, confidence))
@@ -107,10 +110,12 @@ def _weight(event: EventFacts, trip: DrivenTrip, confidence: Confidence | None) 
 
 def _speeding(term: Term, trip: DrivenTrip, confidence: Confidence | None, zone: ZoneInfo) -> Found:
     """Return km above the limit: at least the event's time at the limit itself, which nobody can dispute."""
+    if not trip.events:
+        return 0.0, trip.km, []
     parts = []
     for event in trip.events:
         e = event.facts
-        if e and e.kind == "speeding" and e.limit_mps and e.limit_mps > 0.0 and e.peak >= term.over_share * e.limit_mps:
+        if e and e.kind == "speeding" and e.limit_mps and e.peak >= term.over_share * e.limit_mps:
             parts.append((event.id, max(0.0, e.duration_ns / NS_PER_S) * e.limit_mps / 1000.0))
     total = sum(km for _, km in parts)
     if total > trip.km:  # a defect of the device: no more than the trip itself
@@ -135,8 +140,14 @@ def seconds_within(trip: DrivenTrip, hours: Sequence[tuple[int, int]], zone: Zon
         return 0.0
     offset = datetime.fromtimestamp(trip.start_utc_ns / NS_PER_S, UTC).astimezone(zone).utcoffset()
     shift = offset.total_seconds() / 3600.0 if offset else 0.0
-    told = enumerate(trip.facts.hour_of_day_s)
-    return sum(seconds * _overlap((hour + shift) % 24.0, hours) for hour, seconds in told if seconds > 0.0)
+    inside = _inside(shift, tuple(hours))
+    return sum([seconds * inside[hour] for hour, seconds in enumerate(trip.facts.hour_of_day_s) if seconds > 0.0])
+
+
+@lru_cache(maxsize=256)
+def _inside(shift: float, hours: tuple[tuple[int, int], ...]) -> list[float]:
+    """Return for each hour of UTC which part of it lies in `hours` of a zone `shift` hours ahead."""
+    return [_overlap((hour + shift) % 24.0, hours) for hour in range(24)]
 
 
 def _overlap(start: float, hours: Sequence[tuple[int, int]]) -> float:
@@ -177,7 +188,7 @@ def _force(curve: CurveFacts, contested: Sequence[EventFacts], braking: bool) ->
     """Return the force of each second in m/s², 0 where unknown or while a disputed event lasted."""
     force: Floats = np.array([0 if v is None else v for v in _axis(curve, braking)], dtype=np.float64) / 100.0
     force = -force if braking else np.abs(force)
-    step_ns = max(1, curve.step_ms) * 1_000_000
+    step_ns = curve.step_ms * 1_000_000
     for event in contested:
         first, last = ((t - curve.start_ns) // step_ns for t in (event.t_ns, event.t_ns + max(0, event.duration_ns)))
         force[max(0, first) : max(0, last + 1)] = 0.0

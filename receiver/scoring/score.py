@@ -186,9 +186,10 @@ def _exposure(chosen: Selection, model: Model, km: float) -> Exposure:
     driven = fsum(fsum(f.hour_of_day_s) for f in facts)
     peak = fsum(seconds_within(trip, PEAK_HOURS, time_zone(model.zone)) for trip in chosen.trips)
     moving = fsum(f.moving_s for f in facts)
-    bands = [0.0] * max((len(f.speed_histogram_s) for f in facts), default=0)
-    for n in range(len(bands)):
-        bands[n] = fsum(f.speed_histogram_s[n] for f in facts if n < len(f.speed_histogram_s)) / 3600.0
+    widest = max((len(f.speed_histogram_s) for f in facts), default=0)
+    bands = np.zeros(widest)
+    for f in facts:
+        bands[: len(f.speed_histogram_s)] += f.speed_histogram_s
     left = fsum(out.km or 0.0 for out in chosen.left_out if out.reason != "duplicate")
     return Exposure(
         trips=len(facts),
@@ -196,7 +197,7 @@ def _exposure(chosen: Selection, model: Model, km: float) -> Exposure:
         hours=fsum((f.end_ns - f.start_ns) / NS_PER_S for f in facts) / 3600.0,
         night_share=min(1.0, fsum(f.night_s for f in facts) / driven) if driven > 0.0 else None,
         peak_share=min(1.0, peak / driven) if driven > 0.0 else None,
-        speed_bands_h=bands,
+        speed_bands_h=(bands / 3600.0).tolist(),
         roughness_mps2=fsum(f.smoothness_mps2 * f.moving_s for f in facts) / moving if moving > 0.0 else None,
         events=exposure_events(chosen.trips),
         left_out_km=left,
