@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from receiver.pricing import QuoteError, parse_request
 from receiver.pricing.factors import ncd_level
+from receiver.pricing.money import to_fen
 from receiver.pricing.request import CompulsoryHistory, CoverChoice, History
 from tests.pricing import CAR, CLEAN_RECORD, NEW, D, book, factor, in_2006, in_2015, priced, request_of, telematics
 
@@ -94,6 +95,20 @@ def test_T_PRICE_4_everything_that_made_the_price_is_in_the_answer() -> None:
     assert told["without_telematics_yuan"] == "1400.00"
     assert told["valid_until"]
     assert told["unverified"]
+
+
+@pytest.mark.parametrize(
+    ("yuan", "fen"), [("0.125", "0.13"), ("0.135", "0.14"), ("2.1249999", "2.12"), ("1.005", "1.01")]
+)
+def test_money_is_rounded_half_up(yuan: str, fen: str) -> None:
+    assert to_fen(D(yuan)) == D(fen)
+
+
+def test_a_premium_is_rounded_half_up_and_once() -> None:
+    # 500 × 0.975 % / 0.75 = 6.50; × 0.65 × 1.0 = 4.225; by half even 4.22
+    covers = [CoverChoice(cover="VD"), CoverChoice(cover="EQUIP", limit_yuan=D(500))]
+    told = priced(request_of(own={"pricing": D("0.65")}, covers=covers))
+    assert [line.premium_yuan for line in told.lines] == [D("1300.00"), D("4.23")]
 
 
 # years without a claim, claims last year -> factor under the regime of 2015

@@ -272,7 +272,6 @@ class Regime(Struct, frozen=True, kw_only=True):
     en: str
     zh: str
     source: str
-    verified: bool
     tables: Literal["premium", "pure_risk"]  # what the covers' tables hold
     quote_valid_days: int
     in_force: list[InForce]
