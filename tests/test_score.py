@@ -262,7 +262,12 @@ def test_kilometres_count_in_the_price_but_not_in_the_score_of_version_2() -> No
     assert often.relativity_without_mileage == seldom.relativity_without_mileage
     ratio = often.relativity / seldom.relativity  # seldom is 5,479 km a year, below what the data reach
     assert ratio == pytest.approx((21_915 / 8_000) ** 0.51, rel=1e-3)
+    m = often.mileage
+    assert m is not None
+    share = min(max(m.km_year, m.low_km), m.high_km) / m.reference_km
+    assert often.relativity == pytest.approx(often.relativity_without_mileage * share**m.exponent, rel=1e-12)
     unknown = scored(trips, of=V2, days=20.0)
+    assert unknown.mileage is None
     assert line(unknown, "mileage").value is None
     assert unknown.relativity == unknown.relativity_without_mileage
 

@@ -222,6 +222,14 @@ def test_the_command_compares_two_versions_side_by_side(small: Any) -> None:
     assert len({r.km for r in results}) == 1
 
 
+def test_the_command_tells_how_the_score_went(small: Any) -> None:
+    _, source, url = small
+    assert "From 2026-11-01: score" in run(source.device, "--db", url, "--trend", "month").output
+    told = json.loads(run(source.device, "--db", url, "--trend", "week", "--json").output)
+    assert len(told["trend"]) == 26
+    assert told["trend"][-1]["score"] == told["scores"][0]["score"]
+
+
 def test_the_command_scores_every_vehicle_of_a_period(small: Any) -> None:
     desk, source, url = small
     other = desk.enrol(2)
@@ -237,6 +245,7 @@ def test_the_command_scores_every_vehicle_of_a_period(small: Any) -> None:
         (["rw-nobody"], "not enrolled"),
         (["--from", "2026-02-01", "--to", "2026-01-01"], "turn them round"),
         (["--lang", "fr"], "en, zh"),
+        (["--trend", "day"], "week, month"),
     ],
 )
 def test_a_wrong_wish_is_one_line(small: Any, arguments: list[str], told: str) -> None:

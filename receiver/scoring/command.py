@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from receiver.scoring.model import Model
     from receiver.scoring.result import ScoreResult
+    from receiver.scoring.trend import TrendPoint
 
 EPILOG: Final = (
     "Examples: roadwitness receiver score rw-0123456789abcdef · "
@@ -29,6 +30,7 @@ def score(
     device: Annotated[str | None, typer.Argument(help="Id of a device; without it every enrolled vehicle.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Score model: name/version.")] = None,
     compare: Annotated[str | None, typer.Option("--compare", help="A second model, side by side.")] = None,
+    by: Annotated[str | None, typer.Option("--trend", help="How the score went: by week or month.")] = None,
     first: Annotated[
         datetime | None,
         typer.Option("--from", formats=["%Y-%m-%d"], help="Trips from this day on, in the model's zone."),
@@ -52,12 +54,15 @@ def score(
     models = [find(name) for name in (model or DEFAULT_MODEL, compare) if name]
     if first and last and first >= last:
         raise ConfigError(f"--from {first:%Y-%m-%d} is not before --to {last:%Y-%m-%d}; turn them round")
+    if by not in (None, "week", "month"):
+        raise ConfigError(f"--trend {by}: unknown; there are week, month")
     engine = open_database(config, database)
     for told in _scores(engine, device, models, (first, last)):
+        points = _trend(engine, told[0], models[0], by, last) if by else None
         if as_json:
-            typer.echo(_json(told))
+            typer.echo(_json(told, points))
         else:
-            _print(told, language)
+            _print(told, language, points)
 
 
 def _scores(
@@ -82,20 +87,32 @@ def _utc_ns(day: datetime | None, zone: str) -> int | None:
     return None if day is None else round(day.replace(tzinfo=time_zone(zone)).timestamp()) * NS_PER_S
 
 
-def _json(told: "list[ScoreResult]") -> str:
+def _trend(
+    engine: "Engine", result: "ScoreResult", model: "Model", by: str, last: datetime | None
+) -> "list[TrendPoint]":
+    from receiver.scoring.trend import trend
+
+    return trend(engine, result.device, model, "week" if by == "week" else "month", _utc_ns(last, model.zone))
+
+
+def _json(told: "list[ScoreResult]", points: "list[TrendPoint] | None") -> str:
     import msgspec
 
-    value: Any = told[0] if len(told) == 1 else {"device": told[0].device, "scores": told}
+    value: Any = told[0]
+    if len(told) > 1 or points is not None:
+        value = {"device": told[0].device, "scores": told, **({} if points is None else {"trend": points})}
     return msgspec.json.encode(value).decode()
 
 
-def _print(told: "list[ScoreResult]", language: str) -> None:
-    from receiver.scoring.telling import side_by_side, whole
+def _print(told: "list[ScoreResult]", language: str, points: "list[TrendPoint] | None") -> None:
+    from receiver.scoring.telling import course, side_by_side, whole
     from receiver.texts import text
 
     words = text(language)
     for sentence in whole(words, told[0]):
         typer.echo(sentence)
     for sentence in side_by_side(words, told[0], told[1]) if len(told) > 1 else ():
+        typer.echo(sentence)
+    for sentence in course(words, points or []):
         typer.echo(sentence)
     typer.echo("")

@@ -102,6 +102,16 @@ class Advice(Struct, frozen=True, kw_only=True):
     score: int
 
 
+class Mileage(Struct, frozen=True, kw_only=True):
+    """The part of a relativity that is distance: (km a year / reference) ^ exponent, flat beyond its bounds."""
+
+    km_year: float
+    reference_km: float
+    exponent: float
+    low_km: float
+    high_km: float
+
+
 class ScoreResult(Struct, frozen=True, kw_only=True):
     """The score of one vehicle and all that explains it.
 
@@ -117,6 +127,7 @@ class ScoreResult(Struct, frozen=True, kw_only=True):
     start: int | None  # what the score is before anything is known; None where the model has no such point
     relativity: float  # r: expected claims of a year against the average vehicle; 1 where not `for_price`
     relativity_without_mileage: float  # the same for a price by the kilometre
+    mileage: Mileage | None  # what is between the two; None where a year's kilometres are not known or not weighed
     credibility: float  # Z = km / (km + K)
     km: float
     period: Period | None

@@ -17,7 +17,7 @@ from receiver.scoring.choosing import Selection, choose
 from receiver.scoring.driven import DrivenTrip, History, read_history
 from receiver.scoring.measures import PEAK_HOURS, Measured, exposure_events, measure, seconds_within
 from receiver.scoring.model import Model
-from receiver.scoring.result import EntryId, Exposure, Line, Period, ScoreResult, Share
+from receiver.scoring.result import EntryId, Exposure, Line, Mileage, Period, ScoreResult, Share
 from receiver.scoring.verdict import Verdict, allot, best_value, effect, judge, shown
 from receiver.words import time_zone
 
@@ -86,6 +86,7 @@ def score_history(
         start=shown(model.points(1.0)) if model.for_price else None,
         relativity=verdicts[0].relativity if priced else 1.0,
         relativity_without_mileage=verdicts[0].relativity_without_mileage if priced else 1.0,
+        mileage=_mileage(model, km_year) if priced else None,
         credibility=verdicts[0].credibility if priced else 0.0,
         km=km,
         period=period,
@@ -203,6 +204,20 @@ def _exposure(chosen: Selection, model: Model, km: float) -> Exposure:
         left_out_km=left,
         quality=km / (km + left) if km + left > 0.0 else None,
     )
+
+
+def _mileage(model: Model, km_year: float | None) -> Mileage | None:
+    for term in model.terms:
+        if term.bounds_km is not None and km_year is not None:
+            low, high = term.bounds_km
+            return Mileage(
+                km_year=km_year,
+                reference_km=term.reference_km,
+                exponent=term.coefficient,
+                low_km=low,
+                high_km=high,
+            )
+    return None
 
 
 def _line(measured: Measured, value: float | None, lost: int, shares: list[Share]) -> Line:

@@ -1,10 +1,11 @@
 """A score in words, one language at a time: what was lost for what, what was left out, what would raise it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from receiver.scoring.result import Advice, Line, ScoreResult
+from receiver.scoring.trend import TrendPoint
 from receiver.texts import Text
 
 # unit of a term -> digits that say something
@@ -97,3 +98,11 @@ def side_by_side(text: Text, one: ScoreResult, other: ScoreResult) -> Iterator[s
         yield "  " + text("score.beside_line", term=text.among("score.term", term), a=a, b=b)
     evidence = [points(r.not_yet_known) for r in (one, other)]
     yield "  " + text("score.beside_line", term=text("score.term.evidence"), a=evidence[0], b=evidence[1])
+
+
+def course(text: Text, told: Sequence[TrendPoint]) -> Iterator[str]:
+    """Return how the score went, a line for each week or month."""
+    none = text("score.none_short")
+    for one in told:
+        stood, alone = (none if n is None else str(n) for n in (one.score, one.driving))
+        yield text("score.course", day=one.first_day, score=stood, alone=alone, km=f"{one.km:,.0f}", events=one.events)
