@@ -15,7 +15,7 @@ from receiver.checks import Check
 from receiver.proof import Proof, entries_behind, prove, record_of
 from receiver.queries import Altered, BootClock, Page, clock_of, paged, with_clock_columns
 
-PAGE: Final = 10  # crashes in a vehicle's list
+PAGE: Final = 50  # crashes in a vehicle's list; more are listed by command
 PackageState = Literal["none", "arriving", "checking", "proved", "failed"]
 
 

@@ -1,10 +1,8 @@
 """A crash as the receiver gets it: a device's real store and signed package, sent through the real ingest."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from math import cos, exp, radians, sin
 from pathlib import Path
 from typing import Any
@@ -191,14 +189,3 @@ class Insurer:
 
 def address(box: Box, tail: str = "") -> str:
     return f"/vehicles/{box.store.device}/crashes/{box.crash.id}{tail}"
-
-
-@cache
-def manifest_names() -> tuple[str, ...]:
-    return ("manifest.json", "manifest.sig", "chain.jsonl", "crash.json")
-
-
-def rewrite(path: Path, **changed: Any) -> None:
-    """Change a JSON file after it was signed."""
-    table = json.loads(path.read_bytes())
-    path.write_text(json.dumps({**table, **changed}))

@@ -254,8 +254,8 @@ def test_the_list_shows_packages_in_every_state(insurer: Insurer, box: Box) -> N
     others = [replace(hit(), id=f"{n:016x}", t_ns=(2000 + n) * S, latitude=None, longitude=None) for n in range(12)]
     box.store.append([(c.t_ns, c) for c in others])
     insurer.take_records(box, NOW + S)
-    first, page = crashes.crashes(insurer.engine)
-    second, _ = crashes.crashes(insurer.engine, page=2)
+    first, page = crashes.crashes(insurer.engine, size=10)
+    second, _ = crashes.crashes(insurer.engine, page=2, size=10)
     assert (page.pages, page.total) == (2, 13)
     assert [r.package.state for r in first] == ["none"] * 10
     assert second[-1].package.state == "proved"
