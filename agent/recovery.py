@@ -43,6 +43,7 @@ def resumed(
         crash=settings.crash,
         boot=boot,
         crashes=[r for r in kept if isinstance(r, Crash)],
+        events=[r for r in kept if isinstance(r, Event)],
     )
     for record in kept:
         if isinstance(record, Clock):

@@ -46,7 +46,8 @@ class Output:
 class Spine:
     """Fusion, detection, crashes, trips and boot time in one chain.
 
-    `boot` names incidents; `crashes` are those that the store holds of this boot, so that none is told twice.
+    `boot` names incidents; `crashes` and `events` are those that the store holds of this boot, so that none is told
+    twice.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Spine:
         crash: CrashSettings | None = None,
         boot: str = "",
         crashes: Iterable[Crash] = (),
+        events: Iterable[Event] = (),
     ) -> None:
         self.boot = boot
         self.speed: tuple[int, float] | None = None  # the latest: ns, m/s or NaN
@@ -67,7 +69,7 @@ class Spine:
         self._collisions = CrashDetector(crash or CrashSettings(), boot, mount)
         self._mounts: list[Mount] = []  # that the crash detector will be told of
         self._same = Same(crashes)
-        self._aftermath = Aftermath()
+        self._aftermath = Aftermath(events)
         self._reached_ns = 0
         self._detector = Detector(detection)
         self._trips = Trips(trips)
@@ -184,6 +186,8 @@ class Spine:
 
     def _tell(self, events: list[Event], trips: list[tuple[Trip, list[Track]]], output: Output) -> None:
         for event in events:
+            if self._aftermath.is_told(event):
+                continue  # it counts in its trip, and is in the store
             known = replace(event, trip_t_ns=self._trips.start_of(event.t_ns))
             output.events.append(known)
             output.records.append((event.t_ns + event.duration_ns, known))

@@ -107,3 +107,13 @@ def test_the_end_of_a_drive_waits_for_nothing() -> None:
     aftermath = Aftermath()
     assert aftermath.step([harsh(5 * S)], 6 * S) == []
     assert aftermath.step([harsh(7 * S)], None) == [harsh(5 * S), harsh(7 * S)]
+
+
+def test_what_an_earlier_life_told_counts_in_the_trip_and_is_not_told_again() -> None:
+    block, _ = samples("crash-rear", 6)
+    events, _, trips = walked([block])
+    s = AgentConfig()
+    spine = Spine(s.fusion, s.detection, s.trips, crash=s.crash, boot=BOOT, events=events[:-1])
+    outputs = [spine.step(block), spine.finish()]
+    assert [e for o in outputs for e in o.events if e.kind in HARSH] == events[-1:]
+    assert [t.event_counts for o in outputs for t in o.trips] == [t.event_counts for t in trips]
