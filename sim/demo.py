@@ -174,7 +174,7 @@ class Product:
         """Serve the pages in a thread and return their address."""
         from receiver.serve import serve_in_thread
 
-        return serve_in_thread(self.engine, http, self._stack)
+        return serve_in_thread(self.engine, http, self._stack, self.files)
 
     def drive(self, scenario: str, seed: int, minutes: float, start_utc_s: float) -> str:
         """Drive once, replay the log through the agent, send it, and return a line about it."""
