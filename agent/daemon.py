@@ -88,7 +88,8 @@ class Daemon:
         self._hangs: dict[str, int] = {}
         self._parking: Parking | None = None  # recordings do not park
         self._cameras: CameraWatch | None = None  # nor have they a dashcam
-        self._stopping = threading.Event()
+        self._ends = False  # no event: a handler that sets one while this thread holds its lock waits for ever
+        self._never = threading.Event()  # waited on where only time passes
         self._reloading = False
         self._next_spine: AgentConfig | None = None
         self._second_ns = self._prune_ns = 0
@@ -97,14 +98,12 @@ class Daemon:
         self._inbox = Inbox()
 
     def stop(self) -> None:
-        """End as soon as what was taken in is safe; a signal handler may call it."""
-        self._stopping.set()
-        self._intake.woken.set()
+        """End at the next tick, when what was taken in is safe; a signal handler may call it."""
+        self._ends = True
 
     def reload(self) -> None:
         """Read the configuration again at the next tick; a signal handler may call it."""
         self._reloading = True
-        self._intake.woken.set()
 
     def run(self) -> None:
         """Run until `stop` or the end of all recordings; raise what ended a thread, or RoadwitnessError."""
@@ -168,7 +167,7 @@ class Daemon:
             )
             self._clerk.start()
             try:
-                while not self._stopping.is_set() and not self._over(level):
+                while not self._ends and not self._over(level):
                     level = self._tick(store, pipeline, keeper, timekeeper, ladder, level)
             finally:
                 self._stop_feeds()
@@ -452,8 +451,9 @@ class Daemon:
         self._place.watchdog.ready()
         until_ns = clock.monotonic_ns() + round(hold_s * NS_PER_S)
         while not self._reloading and (now_ns := clock.monotonic_ns()) < until_ns:
-            if clock.wait(self._stopping, 1.0):
+            if self._ends:
                 break
+            clock.wait(self._never, 1.0)
             self._place.watchdog.fed(now_ns)
         ladder.ended()
 

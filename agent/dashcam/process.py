@@ -73,7 +73,8 @@ class Dashcam:
         self._boot = boot or kernel_boot_id()
         self._watchdog = watchdog or Watchdog()
         self._make = make
-        self._stopping = threading.Event()
+        self._ends = False  # no event: a handler that sets one while this thread holds its lock waits for ever
+        self._never = threading.Event()  # waited on where only time passes
         most = {name: camera.max_bytes for name, camera in config.cameras.items()}
         # a camera that is configured no more keeps its video until the disk needs the room
         most = dict.fromkeys(cameras(folder), UNBOUNDED) | most
@@ -83,15 +84,15 @@ class Dashcam:
 
     def stop(self) -> None:
         """End as soon as the growing segments are whole; a signal handler may call it."""
-        self._stopping.set()
+        self._ends = True
 
     def run(self) -> None:
         """Run until `stop` or the end of all files; raise HangError when a camera hangs, or what ended a thread."""
         self._begin()
         self._watchdog.ready()
         try:
-            while not self._stopping.is_set() and not all(w.at_work.ended for w in self._watched):
-                clock.wait(self._stopping, TICK_S)
+            while not self._ends and not all(w.at_work.ended for w in self._watched):
+                clock.wait(self._never, TICK_S)
                 self._tick(clock.monotonic_ns())
         finally:
             self._watchdog.stopping()
