@@ -56,13 +56,14 @@ def report(connection: Connection, device: str, known: Sequence[Known], now_ns: 
         suspected = record.kind == "suspected"
         claim = Claim(claim_id(device, row["incident"]), device, row["incident"], now_ns, suspected)
         values = {**claim._asdict(), "opened_by": BY_DEVICE, "state": REPORTED, "state_utc_ns": now_ns}
-        statement = db.upsert(connection, table, values, ["id"], {})
+        statement = db.upsert(connection, table, values, [], {})  # id, or device and incident
         # the other receiver's insert is waited for, so that exactly one of two sees its own row
         if connection.execute(statement.returning(table.c.id)).scalar() is not None:  # type: ignore[attr-defined]
             new.append(claim)
-            opened(connection, claim)
         else:
             connection.execute(update(table).where(table.c.id == claim.id).values(suspected=suspected))
+    for claim in new:  # last: the history has one lock for all claims, and who holds it waits for no claim any more
+        opened(connection, claim)
     return new
 
 

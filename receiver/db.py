@@ -459,10 +459,13 @@ def with_clock(table: FromClause) -> FromClause:
 def upsert(
     connection: Connection, table: Table, row: dict[str, Any], key: Sequence[str], update: dict[str, Any] | None = None
 ) -> Executable:
-    """Build an insert that, where the key exists, sets `update`, or the whole row when that is None."""
+    """Build an insert that, where the key exists, sets `update`, or the whole row when that is None.
+
+    Without a key and with nothing to set, whatever constraint the row offends keeps it out.
+    """
     make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     changed = {name: value for name, value in row.items() if name not in key} if update is None else update
     statement = make(table).values(**row)
     if not changed:
-        return statement.on_conflict_do_nothing(index_elements=list(key))
+        return statement.on_conflict_do_nothing(index_elements=list(key) or None)
     return statement.on_conflict_do_update(index_elements=list(key), set_=changed)

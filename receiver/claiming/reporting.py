@@ -213,7 +213,7 @@ def _claim(connection: Connection, d: Declared, now_ns: int, limits: Limits) -> 
         "state": claims.REPORTED,
         "state_utc_ns": now_ns,
     }
-    statement = db.upsert(connection, db.claim, values, ["id"], {})
+    statement = db.upsert(connection, db.claim, values, [], {})
     if connection.execute(statement.returning(db.claim.c.id)).scalar() is not None:  # type: ignore[attr-defined]
         history.append(connection, now_ns, claim, d.by, "opened", states=("", claims.REPORTED))
     return claim
