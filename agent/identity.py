@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from agent.durable import sync_folder
 from agent.errors import StoreError
 
 KEY_FILE: Final = "device.key"
@@ -60,7 +61,7 @@ def _create(path: Path) -> None:
         os.link(partial, path)  # unlike rename, it never replaces a key that another process has just made
     finally:
         partial.unlink()
-    sync_directory(path.parent)
+    sync_folder(path.parent)
 
 
 def _load(path: Path, name: KeyName) -> Ed25519PrivateKey:
@@ -77,12 +78,3 @@ def _load(path: Path, name: KeyName) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise StoreError(f"{path}: {name.key} is not an Ed25519 key; {remedy}")
     return key
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,8 @@ import numpy as np
 
 from agent.clock import NS_PER_S
 from agent.dashcam.mp4 import read_head
-from agent.dashcam.segments import Segment, sync_folder
+from agent.dashcam.segments import Segment
+from agent.durable import sync_folder
 
 MICROSECONDS: Final = Fraction(1, 1_000_000)
 BROWSERS_PLAY: Final = "h264"

@@ -8,7 +8,8 @@ from typing import Final
 
 from agent.dashcam.copying import whole
 from agent.dashcam.mp4 import DamageError, Frame, Head, read_frames, read_head
-from agent.dashcam.segments import PART, Name, file_name, sync_folder
+from agent.dashcam.segments import PART, Name, file_name
+from agent.durable import sync_folder
 
 log = logging.getLogger(__name__)
 _PART_NAME: Final = re.compile(r"([0-9A-Za-z]{1,64})-(\d{8})-(\d{16})\.part")

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.dashcam.mp4 import Codec, DamageError, Frame, read_frames, read_head
+from agent.durable import sync_folder
 
 KEEP: Final = "keep"
 PART: Final = ".part"
@@ -182,15 +183,6 @@ def write_whole(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     part.replace(path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _names(folder: Path) -> Iterator[Name]:

@@ -13,7 +13,8 @@ from typing import Final
 
 from agent.clock import NS_PER_S
 from agent.dashcam.mp4 import Frame, Head, fragment_head, head_bytes
-from agent.dashcam.segments import Name, file_name, part_name, sync_folder
+from agent.dashcam.segments import Name, file_name, part_name
+from agent.durable import sync_folder
 
 _US: Final = 1000  # ns
 LATE: Final = 1.5  # a next picture within so many intervals follows without a gap

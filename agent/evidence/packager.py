@@ -15,13 +15,14 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from agent.clock import NS_PER_S
+from agent.durable import sync_folder
 from agent.errors import StoreError
 from agent.evidence import manifest as manifests
 from agent.evidence import verify_package as verifier
 from agent.evidence.canonical import canonical_json
 from agent.evidence.manifest import FileFact, Material
 from agent.evidence.verify_package import CHAIN, MANIFEST, OUTSIDE, QUALITIES, SIGNATURE, TOKEN
-from agent.incident.folder import PART, Incident, look, sync_folder, write_files
+from agent.incident.folder import PART, Incident, look, write_files
 from agent.records import Clock, Package, PackageFile
 from agent.store import Store
 

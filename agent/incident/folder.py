@@ -28,6 +28,7 @@ from typing import Final
 
 import msgspec
 
+from agent.durable import sync_folder
 from agent.errors import StoreError
 from agent.records import Crash, Mount
 
@@ -244,15 +245,6 @@ def clean(packages: Path) -> int:
 def encoded(value: msgspec.Struct) -> bytes:
     """Return JSON with sorted keys that a person can read."""
     return msgspec.json.format(msgspec.json.encode(value, order="sorted"), indent=1) + b"\n"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_part(path: Path, data: bytes) -> None:

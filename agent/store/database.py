@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from agent.durable import sync_folder
 from agent.errors import ConfigError, StoreError
-from agent.identity import sync_directory
 from agent.store.schema import migrate, up_to_date
 
 STORE_FILE: Final = "store.db"
@@ -186,7 +186,7 @@ def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
         if not up_to_date(connection, str(path)):
             migrate(connection)
         if not begun:
-            sync_directory(path.parent)
+            sync_folder(path.parent)
     except sqlite3.Error as e:
         connection.close()
         raise StoreError(f"{path}: opening failed: {_TROUBLES.get(_code(e), str(e))}") from e
@@ -229,7 +229,7 @@ def _move_aside(path: Path, damage: str) -> str:
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
     (path.parent / SUSPECT_FILE).unlink(missing_ok=True)
-    sync_directory(path.parent)
+    sync_folder(path.parent)
     sentence = f"{path} was damaged ({damage.splitlines()[-1].strip()}): kept as {aside.name}, a new store is begun"
     _log.error(sentence)
     return sentence
