@@ -19,7 +19,10 @@ from agent.clip.making import Wanted, make
 from agent.clip.settings import REPORT, ClipSettings
 from agent.clip.side import gpx, lines, points, table, vtt
 from agent.dashcam.segments import keeps, segments
+from agent.evidence import verify_package
+from agent.evidence.packager import Packager
 from agent.incident.folder import Request, Video, ask, incidents, look
+from agent.records import Clock
 from agent.store import Store
 from agent.store.reading import Utc
 from sim.video import read_code, write_code
@@ -243,6 +246,24 @@ def test_without_a_camera_the_package_goes_without(store: Store, tmp_path: Path)
     (incident,) = incidents(tmp_path / "packages")
     assert [m.why for m in clips.material(incident).missing] == [NO_CAMERA]
     assert incident.has("track.gpx")
+
+
+def test_a_restart_changes_nothing_in_what_is_signed_though_the_time_of_day_was_learned_again(
+    store: Store, tmp_path: Path
+) -> None:
+    request(tmp_path)
+    key = verify_package.read_key(store.device)
+    folder = tmp_path / "packages" / ("ab" * 8)
+    for turn in range(2):  # learned as well as before, and a second later
+        now_ns = BEGIN + 30 * S + turn * S
+        offset_ns = 1_700_000_000 * S + turn * S
+        learned = Clock(t_ns=now_ns, offset_ns=offset_ns, quality="ntp", uncertainty_ns=10_000_000)
+        store.append([(now_ns, learned)])
+        clips = clipper(store, tmp_path)
+        clips.tend(now_ns)
+        Packager(store, tmp_path / "packages", BOOT, clips.material).tend(now_ns)
+        report = verify_package.verify(str(folder), key)
+        assert report.exit_code == 0, report.faults
 
 
 def test_a_clip_of_an_earlier_boot_is_cut_once_the_dashcam_had_time_to_mend(store: Store, tmp_path: Path) -> None:

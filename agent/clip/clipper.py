@@ -219,6 +219,8 @@ class Clipper:
             "track.gpx": gpx(track, utc, incident.id),
             "track.json": table(track, incident.t0_ns, utc),
         }
+        if incident.signed:  # given up before a restart: its signature covers what stands there
+            files = {name: data for name, data in files.items() if not incident.has(name)}
         write_files(incident.folder, files)
         return lines(track, utc)
 
