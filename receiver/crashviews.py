@@ -42,6 +42,13 @@ UNITS: Final = {
     "degps": ("crash_unit.degps", 1.0, 1),
     "v": ("crash_unit.v", 1.0, 1),
 }
+CLAIM_STATES: Final = {  # of receiver.claiming.states
+    "reported": "crash.claim_reported",
+    "evidence": "crash.claim_evidence",
+    "assessed": "crash.claim_assessed",
+    "settled": "crash.claim_settled",
+    "disputed": "crash.claim_disputed",
+}
 MOST_LOOKS: Final = 10
 NEAR: Final = 45.0  # units of the map: signs would cover each other
 
@@ -190,7 +197,7 @@ def address(device: str, incident: str) -> str:
 
 def progress(words: Words, package: PackageWords, version: str) -> dict[str, Any]:
     """Return what the page's script asks for again and again."""
-    sentence = words.text("event.separator").join(package.sentences)
+    sentence = (" " if words.text.language == "en" else "").join(package.sentences)  # as crash.html has it
     return {
         "version": version,
         "state": package.looks,
@@ -208,8 +215,7 @@ def _claim(words: Words, page: CrashPage) -> str:
     said = text("crash.claim_bare", id=claim.id)
     if after_ns is not None and after_ns >= 0 and words.certain(page.row.clock):
         said = text("crash.claim", id=claim.id, after=words.duration(after_ns / NS_PER_S))
-    state = text("crash.claim_evidence") if claim.state == "evidence" else text("crash.claim_reported")
-    return f"{said}{text('event.separator')}{state}"
+    return f"{said}{text('event.separator')}{text(CLAIM_STATES[claim.state])}"
 
 
 def _film(base: str, camera: Camera) -> Film:

@@ -16,7 +16,8 @@ from sqlalchemy import select, text, update
 from agent.evidence import verify_package
 from agent.evidence.manifest import Missing
 from agent.incident.folder import write_files
-from receiver import access, contents, crashes, db, delivery
+from receiver import access, contents, crashes, db, delivery, texts
+from receiver.claiming.states import STATES
 from receiver.contents import Contents, Table
 from receiver.web import HEADERS
 from tests.crash_cases import Box, Insurer, address, hit
@@ -216,6 +217,27 @@ def test_the_vehicles_page_lists_crashes_and_knows_when_they_change(insurer: Ins
     assert address(box) in html
     assert "22 km/h, the front" in plain(html)
     assert "Package: Proved" in plain(html)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("state", STATES)
+def test_the_page_says_where_the_claim_stands(insurer: Insurer, box: Box, state: str, lang: str) -> None:
+    report(insurer, box)
+    with insurer.engine.begin() as connection:
+        connection.execute(update(db.claim).values(state=state))
+    said = {one for one in STATES if texts.text(lang)(f"crash.claim_{one}") in body(insurer, box, lang)}
+    assert said == {state}
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_script_is_told_the_sentences_that_the_page_has(insurer: Insurer, box: Box, lang: str) -> None:
+    box.crashes()
+    insurer.take_all(box)
+    with insurer.engine.begin() as connection:
+        connection.execute(update(db.package_state).values(complete=False))  # one sentence more
+    told = get(insurer, address(box, "/progress.json") + f"?lang={lang}").json()["sentence"]
+    assert texts.text(lang)("crash_package.more") in told
+    assert f'data-part="sentence">{told}</p>' in body(insurer, box, lang)
 
 
 def test_a_receiver_without_files_shows_the_report(insurer: Insurer, box: Box) -> None:
