@@ -288,6 +288,13 @@ def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
         pass
 
 
+def test_a_range_may_begin_and_end_where_no_clock_goes(desk: Desk) -> None:
+    device = filled(desk).device
+    ever = Span(parse_moment("--from", "0001-01-01T00:00:00+14:00"), parse_moment("--to", "9999-12-31"))
+    assert exported(desk, device, "trips", "csv", ever) == exported(desk, device, "trips", "csv") != b""
+    assert parse_moment("--to", "2262-04-11") < ever.to_ns
+
+
 def test_wrong_words_are_named() -> None:
     with pytest.raises(ConfigError, match="near names: tracks"):
         check("track", "gpx")
