@@ -88,8 +88,7 @@ def issue(
 
     Who asked is in the access log before the command exists. Raise RoadwitnessError with what is wrong.
     """
-    life_ns = round(life_s * NS_PER_S)
-    if not 0 < life_ns <= LONGEST_LIFE_NS:
+    if not 0 < life_s <= LONGEST_LIFE_NS / NS_PER_S:  # nor is it nan
         raise RoadwitnessError(
             f"a command lives for up to {LONGEST_LIFE_NS // NS_PER_S // 86_400} days, not {life_s:g} s"
         )
@@ -99,7 +98,7 @@ def issue(
         command=name,
         arguments=arguments,
         issued_utc_ns=now_ns,
-        expires_utc_ns=now_ns + life_ns,
+        expires_utc_ns=now_ns + round(life_s * NS_PER_S),
         reason=reason,
         actor=actor,
     )

@@ -129,6 +129,8 @@ def test_another_devices_reply_changes_nothing_and_strangers_commands_are_shown(
     ("changed", "told"),
     [
         ({"life_s": 0.0}, "up to 7 days"),
+        ({"life_s": float("nan")}, "up to 7 days"),
+        ({"life_s": float("inf")}, "up to 7 days"),
         ({"life_s": LONGEST_LIFE_NS / S + 1}, "up to 7 days"),
         ({"reason": "two\nlines"}, "cannot be sent"),
         ({"actor": ""}, "cannot be sent"),
