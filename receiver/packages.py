@@ -5,7 +5,7 @@ by the process that received the last of them or, when that died, by any other.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, delete, exists, insert, select, update
@@ -63,9 +63,6 @@ class Progress(NamedTuple):
     def received(self) -> int:
         """Return the bytes that have come."""
         return sum(f.received for f in self.files)
-
-
-OnPackage = Callable[[Arrival], None]
 
 
 def arrived(engine: Engine, files: FileStore, arrival: Arrival) -> None:

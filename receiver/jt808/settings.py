@@ -64,7 +64,7 @@ class Jt808Settings:
     poll_s: float = 5.0  # between looks into the database
     heartbeat_s: float = 60.0  # a link that sends nothing says so
     connect_timeout_s: float = 10.0
-    answer_timeout_s: float = 10.0  # first wait; the n-th repetition waits n + 1 times as long
+    answer_timeout_s: float = 10.0  # first wait; the n-th repetition waits n times as long as before it
     retransmissions: int = 3
     back_off_s: float = 5.0  # after a broken link; doubles
     back_off_most_s: float = 600.0  # up to this; at once after a refusal

@@ -12,8 +12,6 @@ from receiver.pricing.money import ONE, clamp
 from receiver.pricing.request import Standing
 from receiver.pricing.schema import Bound, Compulsory, Floating, Limits, Names, Ncd, Own, Regime
 
-FLOATS = ("A1", "A2", "A3", "A4", "A5", "A6")
-
 
 def check_regime(regime: Regime, names: Names, path: str) -> None:
     """Check a regime; raise ConfigError naming file, table and row."""
