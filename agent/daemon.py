@@ -367,7 +367,7 @@ class Daemon:
         self._reloading = False
         try:
             settings = load_agent(self._place.config)
-            if (settings.broker, settings.sync) != (self._settings.broker, self._settings.sync):
+            if any(getattr(settings, n) != getattr(self._settings, n) for n in ("broker", "sync", "upload", "budget")):
                 self._send_anew(store, pipeline, settings)
         except RoadwitnessError as wrong:
             log.error("%s; the configuration in use stays", wrong)
