@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import ConfigError, UplinkError
 from agent.evidence import verify_package as verifier
-from agent.evidence.packager import Packager
+from agent.evidence.packager import Packager, read_manifest
 from agent.evidence.settings import EvidenceSettings
 from agent.evidence.timestamp import Stamper, query, stamp
 from agent.incident.folder import PACKAGES
@@ -294,6 +294,26 @@ def test_an_answer_to_another_question_is_refused(authority: Authority, server: 
     server.spoil = lambda _: old
     with pytest.raises(UplinkError, match="another question"):
         stamp(b"manifest", EvidenceSettings(tsa_url=server.url), [])
+
+
+def test_a_package_that_is_removed_while_it_is_looked_at_does_not_stop_the_others(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(tmp_path) as store:
+        package = packed(tmp_path, store)
+    gone = tmp_path / PACKAGES / "0000000000000000"
+    gone.mkdir()
+
+    def read(folder: Path) -> object:
+        if folder == gone:
+            gone.rmdir()  # by retention, in another thread
+        return read_manifest(folder)
+
+    monkeypatch.setattr("agent.evidence.timestamp.read_manifest", read)
+    stamper = Stamper(tmp_path / PACKAGES, EvidenceSettings(tsa_url=server.url))
+    assert tend(stamper, 0) == package.name
+    assert not gone.exists()
+    stamper.close()
 
 
 def test_without_an_authority_nobody_is_asked(tmp_path: Path) -> None:

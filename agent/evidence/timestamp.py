@@ -93,7 +93,11 @@ class Stamper:
         if now_ns < self._next_ns:
             return None
         for folder in sorted(self._packages.glob("*/")):
-            wanting = None if folder.name in self._done else self._wanting(folder)
+            try:
+                wanting = None if folder.name in self._done else self._wanting(folder)
+            except (OSError, verifier.UnreadableError, msgspec.DecodeError) as e:
+                log.debug("%s: cannot be looked at: %s", folder, e)  # removed just now, or told by the packager
+                continue
             if wanting is not None:
                 asked = self._worker.submit(stamp, wanting, self._settings, self._authorities)
                 self._asking = (folder, wanting, asked)
