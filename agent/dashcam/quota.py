@@ -37,7 +37,6 @@ class Quota:
         self._min_free_bytes = min_free_bytes
         self._free = free or (lambda path: shutil.disk_usage(path).free)
         self._cameras = {camera: _Kept(most) for camera, most in most_bytes.items()}
-        self.deleted = 0
         self.bad_keeps = 0
         self.full = False  # more is needed, and all that stands is kept
 
@@ -75,7 +74,6 @@ class Quota:
                     break
                 gone += 1
         gone += self._free_up(asked)
-        self.deleted += gone
         return gone
 
     def _free_up(self, asked: list[Keep]) -> int:
