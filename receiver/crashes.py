@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, and_, case, func, select
 from agent.records import Crash
 from receiver import checks, db
 from receiver.checks import Check
+from receiver.claims import BY_DEVICE
 from receiver.proof import Proof, entries_behind, prove, record_of
 from receiver.queries import Altered, BootClock, Page, clock_of, paged, with_clock_columns
 
@@ -89,8 +90,8 @@ class CrashPage:
 
 def crashes(engine: Engine, device: str | None = None, page: int = 1, size: int = PAGE) -> tuple[list[CrashRow], Page]:
     """Return one page of incidents, of one device or of all, the last reported first."""
-    c = db.claim  # one for each incident
-    of = [] if device is None else [c.c.device == device]
+    c = db.claim  # one for each incident, and those that somebody opened without a crash
+    of = [c.c.opened_by == BY_DEVICE, *([] if device is None else [c.c.device == device])]
     with db.reading(engine) as connection:
         total = connection.execute(select(func.count()).select_from(c).where(*of)).scalar_one()
         shown = paged(page, total, size)

@@ -17,10 +17,13 @@ from agent.evidence import verify_package
 from agent.evidence.manifest import Missing
 from agent.incident.folder import write_files
 from receiver import access, contents, crashes, db, delivery, texts
+from receiver.claiming import reporting
+from receiver.claiming.facts import limits
+from receiver.claiming.reporting import Declared
 from receiver.claiming.states import STATES
 from receiver.contents import Contents, Table
 from receiver.web import HEADERS
-from tests.crash_cases import Box, Insurer, address, hit
+from tests.crash_cases import NOW, Box, Insurer, address, hit
 from tests.packing import S, begin, clock
 from tests.pages import client
 
@@ -217,6 +220,15 @@ def test_the_vehicles_page_lists_crashes_and_knows_when_they_change(insurer: Ins
     assert address(box) in html
     assert "22 km/h, the front" in plain(html)
     assert "Package: Proved" in plain(html)
+
+
+def test_a_claim_without_a_crash_takes_no_place_in_the_list_of_crashes(insurer: Insurer, box: Box) -> None:
+    report(insurer, box)
+    told = Declared(box.store.device, NOW - 100 * 3600 * S, "owner-7")
+    reporting.report(insurer.engine, told, NOW + S, limits())
+    for device in (None, box.store.device):
+        found, page = crashes.crashes(insurer.engine, device, size=1)
+        assert ([row.incident for row in found], page.pages) == ([box.crash.id], 1)
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
