@@ -98,9 +98,9 @@ def unit(vector: Any) -> Floats:
 def time_zero(of: Trace, known_ns: int, floor_ns: int, settings: CrashSettings) -> int:
     """Find time zero of the collision whose threshold was reached at `known_ns`.
 
-    0.8 km/h in 20 ms lengthwise or in 5 ms sideways (49 CFR 563.5), whichever comes first; where the mount is not
-    known, or neither is reached, in 20 ms horizontally. From there it goes back to where the push began. A steady push
-    before, the brakes', is taken off first.
+    0.8 km/h in 20 ms lengthwise or in 5 ms sideways (49 CFR 563.5), or in 20 ms horizontally, whichever comes first:
+    a slow push from the side reaches neither of the first two near its beginning. From there it goes back to where the
+    push began. A steady push before, the brakes', is taken off first.
     """
     onset = settings.onset_kmh * KMH
     wide_ns = round(settings.onset_longitudinal_ms * 1e6)
@@ -114,14 +114,8 @@ def time_zero(of: Trace, known_ns: int, floor_ns: int, settings: CrashSettings) 
     seconds = (t - t[0]) * 1e-9
     v = of.v[first:last] - seconds[:, None] * base
     narrow_ns = max(round(settings.onset_lateral_ms * 1e6), int(np.median(np.diff(t))))
-    fired: list[int] = []
-    if of.oriented:
-        for axis, window_ns in ((0, wide_ns), (1, narrow_ns)):
-            at = _reached(t, v[:, axis : axis + 1], window_ns, onset)
-            fired += [at] if at is not None else []
-    if not fired:
-        at = _reached(t, v, wide_ns, onset)
-        fired += [at] if at is not None else []
+    ways = [(v, wide_ns)] + ([(v[:, :1], wide_ns), (v[:, 1:2], narrow_ns)] if of.oriented else [])
+    fired = [at for part, window_ns in ways if (at := _reached(t, part, window_ns, onset)) is not None]
     j = min(fired, default=len(t) - 1)
     push = np.hypot(*(of.a[first:last] - base).T)
     oldest = t[j] - WALK_NS
