@@ -30,10 +30,13 @@ def parse(url: str) -> URL:
 
 
 def engine_of(url: URL) -> Engine:
-    """Return an engine; on SQLite every transaction begins as a writer, unless it only reads (receiver.db.reading)."""
+    """Return an engine; on SQLite every transaction begins as a writer, unless it only reads (receiver.db.reading).
+
+    Its errors do not show what was to be written: logs must hold neither places nor a platform's code.
+    """
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 30.0})
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": 30.0}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from typer.testing import CliRunner
 
 from agent.errors import ConfigError
@@ -54,6 +55,15 @@ def test_an_empty_log_and_a_whole_one_hold(engine: Engine) -> None:
     assert (found.rows, found.head.seq, found.broken) == (6, 6, None)
     assert [r.name for r in access.latest(engine, LOOK.device, LOOK.incident, 2)] == ["file-5.csv", "file-4.csv"]
     assert access.latest(engine, LOOK.device, "f" * 16, 2) == []
+
+
+def test_errors_of_the_database_do_not_tell_what_was_to_be_written(engine: Engine) -> None:
+    written(engine, 1)
+    row = {**LOOK._asdict(), "seq": 1, "utc_ns": 1, "who": "somebody at 31.2304, 121.4737", "hash": b""}
+    with pytest.raises(IntegrityError) as failed, engine.begin() as connection:
+        connection.execute(insert(db.access_log).values(**row))
+    assert "access_log" in str(failed.value)
+    assert "31.2304" not in str(failed.value)
 
 
 COLUMNS = {"utc_ns": 5, "who": "x", "address": "x", "device": "x", "incident": "x", "what": "x", "name": "x"}
