@@ -285,6 +285,22 @@ def test_a_link_in_a_folder_is_said_once_not_packed_and_holds_up_no_other(
         assert len(packager.tend(T0_NS + 60 * S)) == 1
 
 
+def test_a_report_that_the_card_has_damaged_holds_up_no_other_package(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashes = sorted((crash_at(T0_NS), crash_at(T0_NS + 3 * S)), key=lambda crash: crash.id)
+    with Store.open(tmp_path) as store:
+        begin(store, *crashes)
+        package, other = (write_record(tmp_path, crash) for crash in crashes)
+        for folder in (package, other):
+            write_files(folder, {"video.json": b'{"cameras": []}'})
+        (package / "video.json").write_bytes(bytes(15))
+        clipper = Clipper(store, tmp_path / PACKAGES, tmp_path / "video", BOOT, ClipSettings(), 0)
+        packager = Packager(store, tmp_path / PACKAGES, BOOT, clipper.material)
+        assert [p.incident for p in packager.tend(T0_NS)] == [other.name]
+        assert f"{package}: cannot be packed yet" in caplog.text
+
+
 def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crash = crash_at(T0_NS)
     digests = verifier.digests

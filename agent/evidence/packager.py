@@ -120,7 +120,7 @@ class Packager:
                 package = self._look(folder, known, now_ns)
             except FileNotFoundError:
                 continue  # retention took it away
-            except (OSError, StoreError, verifier.BadError, verifier.UnreadableError) as e:
+            except (OSError, StoreError, verifier.BadError, verifier.UnreadableError, msgspec.DecodeError) as e:
                 known.retry_ns = now_ns + RETRY_NS
                 if known.trouble != str(e):
                     log.warning("%s: cannot be packed yet: %s", folder, e)
