@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from agent.errors import ConfigError
 from agent.filemessages import Files, OpenFile
 from agent.incident.folder import PACKAGES, marker
 from agent.link import Arrived, Down, Up
-from agent.records import Health
+from agent.records import Health, Package
 from agent.settings import load_agent
 from agent.store import Store
 from agent.sync import Sync
@@ -263,6 +264,21 @@ def test_an_answer_overtaken_on_its_way_changes_nothing(bench: Bench) -> None:
 
 
 # how much at once
+
+
+def test_a_record_that_the_card_has_damaged_keeps_no_other_package_waiting(tmp_path: Path) -> None:
+    other = "b" * 16
+    with Store.open(tmp_path / "agent") as store:
+        store.begin_boot("boot")
+        for incident in (INCIDENT, other):
+            store.append([(1, Package(incident=incident, t_ns=1, complete=True, files=[]))])
+    with sqlite3.connect(tmp_path / "agent" / "store.db") as connection:
+        connection.execute(
+            "UPDATE entry SET body = x'00' WHERE id = (SELECT entry FROM package WHERE incident = ?)", (INCIDENT,)
+        )
+    connection.close()
+    with Store.open(tmp_path / "agent") as store:
+        assert [stored.package.incident for stored in store.uploads.packages()] == [other]
 
 
 def test_the_window_is_what_the_link_holds() -> None:

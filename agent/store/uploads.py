@@ -42,8 +42,12 @@ class UploadTable:
         """Return every package that the store knows, oldest first."""
         found = []
         for _, body, announced, told in self._database.rows(_NEWEST):
+            try:
+                package = _decoder.decode(body)
+            except msgspec.DecodeError:
+                continue  # damaged: `verify` tells
             digest = record_digest(body)
-            found.append(StoredPackage(_decoder.decode(body), digest, bool(announced), told == digest))
+            found.append(StoredPackage(package, digest, bool(announced), told == digest))
         return found
 
     def acknowledge(self, incident: str, digest: str) -> None:
