@@ -351,16 +351,17 @@ class Daemon:
             self._feeds[i].start()
 
     def _prune(self, store: Store, now_utc_ns: int | None) -> None:
+        # packages first: a store on a full disk can remove nothing before something else has made room
+        removed = prune_packages(self._packages, self._settings.incident, now_utc_ns)
+        if removed.packages:
+            log.info("removed %d packages that the receiver holds, %d bytes", removed.packages, removed.bytes)
         try:
             report = store.prune(now_utc_ns)
-            removed = prune_packages(self._packages, self._settings.incident, now_utc_ns)
         except StoreError as trouble:
             log.warning("%s; old data stay until the next look", trouble)
             return
         if report.blocks or report.entries:
             log.info("pruned %d blocks and %d records", report.blocks, report.entries)
-        if removed.packages:
-            log.info("removed %d packages that the receiver holds, %d bytes", removed.packages, removed.bytes)
 
     def _reload(self, store: Store, pipeline: Pipeline) -> None:
         """Take new values: the uplink's at once, thresholds when no trip is going on, others at a restart."""

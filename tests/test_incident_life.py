@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from agent.blocks import Block
 from agent.boottime import BootTime
+from agent.daemon import Daemon, Place
 from agent.errors import StoreError
 from agent.incident import writer as writer_module
 from agent.incident.folder import PACKAGES, SIGNATURE, acknowledge, incidents, look, read_record, write_files
@@ -324,6 +326,24 @@ def test_retention_takes_only_what_the_receiver_holds_oldest_first(tmp_path: Pat
     assert not (packages / f"{ids[0]}.acknowledged").exists()
     assert prune(packages, IncidentSettings(acknowledged_bytes=0), None).packages == 2
     assert [i.id for i in incidents(packages)] == ids[3:]
+
+
+def test_packages_make_room_also_where_the_full_disk_lets_the_store_remove_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(AgentConfig(), incident=IncidentSettings(acknowledged_bytes=0))
+    daemon = Daemon(settings, Place(tmp_path, boot=BOOT), make=[lambda: pytest.fail("no device is opened for that")])
+    (draft,) = drafts()
+    write_files(tmp_path / PACKAGES / draft.id, draft.files)
+    acknowledge(tmp_path / PACKAGES, draft.id)
+
+    def full(now_utc_ns: int | None) -> Any:
+        raise StoreError("database or disk is full")
+
+    with Store.open(tmp_path) as store:
+        monkeypatch.setattr(store, "prune", full)
+        daemon._prune(store, None)
+    assert incidents(tmp_path / PACKAGES) == []
 
 
 def test_a_removal_that_was_cut_is_ended_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
