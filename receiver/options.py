@@ -27,6 +27,11 @@ def open_database(config: Path | None, database: str | None) -> Any:
     return db.open_database(settings_of(config, database).database)
 
 
+def comparable_ns(utc_ns: int) -> int:
+    """Return a moment in ns, or the nearest with which a database can compare: 64 bits hold those of 1677 to 2262."""
+    return max(-(2**63), min(2**63 - 1, utc_ns))
+
+
 def print_json(value: object) -> None:
     """Print one JSON object."""
     typer.echo(json.dumps(value))

@@ -238,6 +238,15 @@ def test_the_command_scores_every_vehicle_of_a_period(small: Any) -> None:
     assert {r.device: r.exposure.trips for r in results} == {source.device: 10, other.device: 0}
 
 
+def test_the_command_takes_a_period_that_never_began_and_never_ends(small: Any) -> None:
+    _, source, url = small
+    ever = ["--from", "0001-01-01", "--to", "9999-12-31"]
+    told = json.loads(run(source.device, "--db", url, "--json", "--trend", "month", *ever).output)
+    plain = json.loads(run(source.device, "--db", url, "--json").output)
+    assert told["scores"][0]["exposure"]["trips"] == plain["exposure"]["trips"] > 0
+    assert len(told["trend"]) == 12
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -14,6 +14,7 @@ from agent.errors import ConfigError, StoreError, near_names
 from receiver.exports import columns, geojson, gpx, source
 from receiver.exports.source import Span
 from receiver.exports.tables import write_csv, write_parquet
+from receiver.options import comparable_ns
 
 WHAT: Final = {
     "tracks": ("gpx", "geojson", "csv", "parquet"),
@@ -68,10 +69,10 @@ def opened(out: str) -> Iterator[BinaryIO]:
 
 
 def parse_moment(option: str, text: str) -> int:
-    """Return a moment in ns since 1970, or the nearest of those that 64 bits hold (1677 to 2262); raise ConfigError."""
+    """Return a moment in ns since 1970, or the nearest that can be compared; raise ConfigError."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as e:
         raise ConfigError(f"{option} {text!r}: write e.g. 2026-11-01 or 2026-11-01T08:00:00+08:00") from e
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return max(-(2**63), min(2**63 - 1, round(moment.timestamp() * 1000) * 1_000_000))
+    return comparable_ns(round(moment.timestamp() * 1000) * 1_000_000)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from receiver.options import Config, Db, Json, open_database
+from receiver.options import Config, Db, Json, comparable_ns, open_database
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -84,7 +84,7 @@ def _utc_ns(day: datetime | None, zone: str) -> int | None:
     from agent.clock import NS_PER_S
     from receiver.words import time_zone
 
-    return None if day is None else round(day.replace(tzinfo=time_zone(zone)).timestamp()) * NS_PER_S
+    return None if day is None else comparable_ns(round(day.replace(tzinfo=time_zone(zone)).timestamp()) * NS_PER_S)
 
 
 def _trend(
