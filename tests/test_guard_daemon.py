@@ -1,5 +1,6 @@
 """Box and car guarded by the real daemon on real files: facts of drivers, restarts, power cuts; up to the pages."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,6 +18,7 @@ from agent.boottime import BootTime
 from agent.channels import number
 from agent.config import config_dir
 from agent.daemon import Daemon, Place
+from agent.dashcam.settings import DashcamConfig
 from agent.guard.ending import last_moments, tell_cut
 from agent.guard.guard import Guard
 from agent.guard.memory import SOURCE, Memory
@@ -286,6 +288,18 @@ def test_a_damaged_memory_is_as_none() -> None:
     assert Memory({"told low_battery": "x", "told gnss_lost": "77"}).level("low_battery") == 0
     assert Memory({"told gnss_lost": "77"}).level("gnss_lost") == 0
     assert Told(facts={"told towed_tilt": "", "gnss": "?", "dtc": "", "dtc x": "P0301"}).drive(10).events == []
+
+
+def test_a_disk_that_the_dashcam_fills_as_it_should_is_not_nearly_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = DashcamConfig().min_free_bytes - 10_000_000  # some seconds of video before the oldest go
+    blocks = os.statvfs_result((4096, 4096, 64_000_000_000 // 4096, left // 4096, left // 4096, 0, 0, 0, 0, 255))
+    with Store.open(tmp_path) as store:
+        monkeypatch.setattr("agent.store.store.os.statvfs", lambda _: blocks)
+        share = store.used_share(BoxSettings().least_free_bytes)
+        assert share is not None
+        assert share < BoxSettings().minor_share
 
 
 def test_the_store_says_how_full_it_is(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ class BoxSettings:
     moderate_share: float = 0.95
     severe_share: float = 0.98
     release_share: float = 0.85
-    least_free_bytes: int = 1_073_741_824  # a disk with more than this free is not full, whatever its share
+    # A disk with more than this free is not full, whatever its share: half of what the dashcam leaves (min_free_bytes).
+    least_free_bytes: int = 536_870_912
     clock_s: float = 1200.0  # driven without learning the time; a receiver's cold start takes 12.5 min at most
 
     def __post_init__(self) -> None:
