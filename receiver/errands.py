@@ -87,7 +87,7 @@ class Errands(threading.Thread, Generic[Task]):
                 self._see_through(self._regular)
 
     def _see_through(self, do: Callable[[], None]) -> None:
-        """Do something; wait where the database is away, give up where it refuses."""
+        """Do something; wait where the database is away, give up where it refuses, or where we are wrong."""
         failures = 0
         while True:
             try:
@@ -101,6 +101,9 @@ class Errands(threading.Thread, Generic[Task]):
                 if self._stopping.is_set() or (not away and failures >= ATTEMPTS):
                     return  # a later process, or the device, asks for it again
                 clock.wait(self._stopping, AGAIN_S)
+            except Exception:  # the thread's top: one bug must not end the work for all other files and packages
+                log.exception("%s: something was given up", self.name)
+                return
             else:
                 self._troubled = False
                 return

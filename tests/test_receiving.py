@@ -314,3 +314,23 @@ def test_errands_are_done_in_order_once_and_wait_for_the_database() -> None:
     errands.stop()
     assert not errands.is_alive()
     assert done == [-1, *range(1, MOST_WAITING + 1), -1]
+
+
+def test_a_task_that_meets_a_bug_is_given_up_and_told_and_the_next_is_done(caplog: pytest.LogCaptureFixture) -> None:
+    last, done = threading.Event(), list[int]()
+
+    def do(task: int) -> None:
+        if task == 1:
+            raise ValueError("nobody thought of this")
+        done.append(task)
+        last.set()
+
+    errands = Errands[int]("test", do)
+    for task in (1, 2):
+        assert errands.give(task)
+    errands.start()
+    assert last.wait(20.0)
+    errands.stop()
+    assert done == [2]
+    assert "test: something was given up" in caplog.text
+    assert "nobody thought of this" in caplog.text
