@@ -25,6 +25,13 @@ from sim.wires import Wires
 from sim.wiring import agent_toml
 
 PATIENCE_S = 60.0
+# whoever starts tests in the background lets them ignore Ctrl-C
+CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from agent.cli import main
+main()
+"""
 
 
 def test_the_agent_accepts_the_configuration_that_the_car_writes(tmp_path: Path) -> None:
@@ -44,7 +51,7 @@ def test_the_agent_accepts_the_configuration_that_the_car_writes(tmp_path: Path)
 
 @pytest.mark.timeout(150)
 def test_the_page_follows_the_car_on_its_wires_and_ctrl_c_keeps_the_drive(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "agent", "demo", "--drives", "1", "--embedded-broker", "--http", "127.0.0.1:0"]
+    command = [sys.executable, "-c", CTRL_C, "demo", "--drives", "1", "--embedded-broker", "--http", "127.0.0.1:0"]
     with subprocess.Popen([*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE, text=True) as demo:
         try:
             assert demo.stdout is not None
