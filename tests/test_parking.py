@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent import clock
 from agent.blocks import Block, empty_block, make_block
 from agent.channels import number
+from agent.errors import ConfigError
 from agent.feed import Feed, FeedSettings
 from agent.intake import Intake
 from agent.power.parking import TICK_S, Parking
@@ -127,6 +128,7 @@ class Car:
         self.opened = self.closed = self.flushed = 0
         self.kept: list[Block] = []
         self.rested = False
+        self.refusals = self.attempts = 0
         feed = SimpleNamespace(name="elm327:x", rest=lambda *_, **__: self._rest(True), wake=lambda: self._rest(False))
         store = SimpleNamespace(heads=dict, positions=dict)
         receiver = SimpleNamespace(progress=0, caught_up=True, wake=lambda: None, stop=lambda: None)
@@ -142,10 +144,16 @@ class Car:
             self.life.now_s * S,
             feeds=lambda: [feed],  # type: ignore[list-item]
             linger=lambda _: None,
-            connect=lambda: receiver,  # type: ignore[arg-type,return-value]
+            connect=lambda: self.connect(receiver),
             status=lambda _: None,
         )
         self.life.power = self.parking.power
+
+    def connect(self, receiver: Any) -> Any:
+        self.attempts += 1
+        if self.attempts <= self.refusals:
+            raise ConfigError("broker.key: cannot be read")
+        return receiver
 
     def _rest(self, rested: bool) -> None:
         self.rested = rested
@@ -184,6 +192,17 @@ LIVES: dict[str, dict[str, Any]] = {
     "starter": {**OFF, "volts": 8.0},
     "bus": {**OFF, "frames": 0.0},
 }
+
+
+def test_a_key_that_cannot_be_read_just_now_ends_nothing_and_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    car = Car()
+    car.refusals = 3
+    car.goes_on(150, {})
+    assert car.pipeline.sending is None
+    assert car.attempts == 3
+    car.goes_on(60, {})
+    assert car.pipeline.sending is not None
+    assert [r.getMessage() for r in caplog.records].count("broker.key: cannot be read; tried again in 60 s") == 3
 
 
 @settings(max_examples=30, deadline=None)

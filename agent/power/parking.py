@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from agent.blocks import Block
 from agent.clock import NS_PER_S
+from agent.errors import ConfigError
 from agent.feed import Feed
 from agent.patience import PatientStore
 from agent.pipeline import Pipeline
@@ -84,6 +85,8 @@ class Parking:
             self._watch_command(now_ns, self._command)
         if self.power.asleep:
             self._settle(now_ns)
+        elif self._pipeline.sending is None and now_ns >= self._beat_ns:
+            self._pipeline.sending = self._connected(now_ns)
 
     def finish(self) -> None:
         """Hand over what is held back: the agent ends."""
@@ -99,7 +102,7 @@ class Parking:
         if asleep and not was:
             self._rest()
         elif was and not asleep:
-            self._wake()
+            self._wake(change.t_ns)
         if was or asleep:
             log.info("%s", text)
             self._say(change.t_ns, "degraded" if change.state == "cut_off" else "ok", text)
@@ -113,13 +116,13 @@ class Parking:
         self._quiet.begin()
         self._commanded_ns, self._tries = None, 0
 
-    def _wake(self) -> None:
+    def _wake(self, now_ns: int) -> None:
         for feed in self._feeds():
             feed.wake()
         self._linger(0.0)
         self._keeper.append_block(self._quiet.end())
         if self._pipeline.sending is None:
-            self._pipeline.sending = self._connect()
+            self._pipeline.sending = self._connected(now_ns)
 
     def _settle(self, now_ns: int) -> None:
         """Close the trip, then sync, then rest; at cut-off then run the command."""
@@ -173,8 +176,18 @@ class Parking:
         self._connected_ns = now_ns
         wait_s = min(ANSWER_S, self._rules.flush_s) if self._settled else self._rules.flush_s
         self._settle_by_ns = now_ns + round(wait_s * NS_PER_S)
-        self._pipeline.sending = sending = self._connect()
-        self._progress = sending.progress
+        self._pipeline.sending = sending = self._connected(now_ns)
+        if sending is not None:
+            self._progress = sending.progress
+
+    def _connected(self, now_ns: int) -> Sending | None:
+        """Begin sync; None, said and tried again later, where a key or certificate cannot be read just now."""
+        try:
+            return self._connect()
+        except ConfigError as wrong:
+            log.error("%s; tried again in %.0f s", wrong, URGENT_S)
+            self._beat_ns = self._urgent_ns = now_ns + round(URGENT_S * NS_PER_S)
+            return None
 
     def _end_sync(self, now_ns: int, *, done: bool) -> None:
         """Disconnect until the next beat, unless the configuration wants to stay connected."""
