@@ -38,7 +38,7 @@ class Clerk(threading.Thread):
         packager: Packager,
         stamper: Stamper,
         on_told: Callable[[], None],
-        on_bug: Callable[[BaseException], None],
+        on_bug: Callable[[BaseException], None] | None = None,
         commands: Commands | None = None,
         inbox: Inbox | None = None,
     ) -> None:
@@ -61,7 +61,7 @@ class Clerk(threading.Thread):
         settings: "AgentConfig",
         now_ns: int,
         on_told: Callable[[], None],
-        on_bug: Callable[[BaseException], None],
+        on_bug: Callable[[BaseException], None] | None = None,
         inbox: Inbox | None = None,
         on_health: Callable[[Health], None] | None = None,
     ) -> Self:
@@ -85,6 +85,8 @@ class Clerk(threading.Thread):
                 if not self._stopping:
                     self.tend(clock.monotonic_ns())
         except BaseException as bug:  # the top of this thread
+            if self._on_bug is None:
+                raise
             self._on_bug(bug)
 
     def tend(self, now_ns: int) -> bool:

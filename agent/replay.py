@@ -182,7 +182,7 @@ def run(
             from agent.clerk import Clerk
 
             told = sending.wake if sending is not None else lambda: None
-            Clerk.of(kept, store, boot, settings, found.end_ns, told, _raised).finish(found.end_ns)
+            Clerk.of(kept, store, boot, settings, found.end_ns, told).finish(found.end_ns)
         found.recording = _described(decode, source)
         found.counts |= decode.counts
         if sending is not None:
@@ -224,10 +224,6 @@ def _pump(
         incidents.finish()
     found.mount, found.counts = spine.mount, spine.counts
     return found
-
-
-def _raised(bug: BaseException) -> None:
-    raise bug
 
 
 def _take(found: Replayed, output: Output) -> None:

@@ -206,3 +206,24 @@ SPEEDING = {
     "levels": (36.667, 40.0, 50.0),
     "duration_ns": 25 * S,
 }
+
+
+def readable(page: Any) -> None:
+    """Assert that a page in a browser has one heading above all, and a name for every drawing and control."""
+    levels = page.execute_script("return [...document.querySelectorAll('h1,h2,h3')].map(h => Number(h.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+    nameless = page.execute_script("""
+      const named = (e) => e.getAttribute("aria-label") || e.textContent.trim() || e.title;
+      const outer = [...document.querySelectorAll("svg")].filter((s) => !s.parentElement.closest("svg"));
+      return [
+        ...outer.filter((s) => s.getAttribute("aria-hidden") !== "true" && !s.closest("[aria-hidden=true]")
+                        && !(s.getAttribute("role") === "img" && s.getAttribute("aria-label"))),
+        ...[...document.querySelectorAll("a, button, summary, input, video, progress")].filter((e) => !named(e)),
+        ...[...document.querySelectorAll("th")].filter((e) => !e.getAttribute("scope")),
+        ...[...document.querySelectorAll("img")].filter((e) => !e.hasAttribute("alt")),
+      ].map((e) => e.outerHTML.slice(0, 120));""")
+    assert nameless == []
+    ids = page.execute_script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids))

@@ -27,7 +27,6 @@ from agent.settings import AgentConfig
 from agent.store import Store
 from agent.uplink import SyncSettings
 from receiver import commands, db, devices, packages
-from receiver.broker import EmbeddedBroker
 from receiver.cli import app
 from receiver.mqtt import Reception
 from tests.commanding import OTHER_KEY, command, film_drive, signed, with_video
@@ -135,19 +134,6 @@ def world(tmp_path: Path, video: Path) -> Iterator[World]:
     world = World(tmp_path, video)
     yield world
     world.close()
-
-
-@pytest.fixture(params=["mosquitto", "amqtt"])
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "mosquitto":
-        with mosquitto(tmp_path) as real:
-            yield real.url
-    else:
-        embedded = EmbeddedBroker()
-        try:
-            yield embedded.open()
-        finally:
-            embedded.close()
 
 
 def test_what_the_command_line_asks_for_comes_as_a_proved_package(broker: str, world: World) -> None:

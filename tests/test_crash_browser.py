@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from receiver import serve, web
 from tests import test_pages_browser
 from tests.crash_cases import Box, Insurer, address
+from tests.pages import readable
 from tests.syncing import until
 from tests.test_pages_browser import OVERFLOW, contrast, keys
 
@@ -159,22 +159,7 @@ def test_no_part_is_wider_than_the_smallest_phone(show: Any, case: tuple[Box, In
 
 def test_headings_descend_and_every_drawing_and_control_has_a_name(show: Any, case: tuple[Box, Insurer]) -> None:
     page = show(whole(case))
-    levels = page.execute_script("return [...document.querySelectorAll('h1,h2,h3')].map(h => Number(h.tagName[1]))")
-    assert levels[0] == 1
-    assert levels.count(1) == 1
-    assert all(b <= a + 1 for a, b in pairwise(levels))
-    nameless = page.execute_script("""
-      const named = (e) => e.getAttribute("aria-label") || e.textContent.trim() || e.title;
-      const outer = [...document.querySelectorAll("svg")].filter((s) => !s.parentElement.closest("svg"));
-      return [
-        ...outer.filter((s) => s.getAttribute("aria-hidden") !== "true" && !s.closest("[aria-hidden=true]")
-                        && !(s.getAttribute("role") === "img" && s.getAttribute("aria-label"))),
-        ...[...document.querySelectorAll("a, button, summary, input, video, progress")].filter((e) => !named(e)),
-        ...[...document.querySelectorAll("th")].filter((e) => !e.getAttribute("scope")),
-      ].map((e) => e.outerHTML.slice(0, 120));""")
-    assert nameless == []
-    ids = page.execute_script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
-    assert len(ids) == len(set(ids))
+    readable(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -84,20 +84,6 @@ def settled(status: SyncStatus) -> bool:
     return status.phase == "sending" and status.behind == 0
 
 
-@pytest.fixture(params=["mosquitto", "amqtt"])
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "mosquitto":
-        with mosquitto(tmp_path) as real:
-            yield real.url
-    else:
-        embedded = EmbeddedBroker()
-        try:
-            yield embedded.open()
-        finally:
-            embedded.close()
-            assert not embedded.is_alive()
-
-
 def test_what_the_device_wrote_arrives_whole_and_is_acknowledged(broker: str, engine: Engine) -> None:
     source = enrolled(engine, 300)
     with receiver(engine, broker) as reception, device(source, broker) as sync:

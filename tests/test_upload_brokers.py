@@ -18,7 +18,6 @@ from agent.store import Store
 from agent.sync import SyncSettings
 from agent.upload.settings import UploadSettings
 from receiver import db, devices, packages
-from receiver.broker import EmbeddedBroker
 from receiver.mqtt import Reception
 from receiver.packages import Arrival
 from tests.cutting import Cutter
@@ -88,19 +87,6 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
     bed = Bed(tmp_path)
     yield bed
     bed.close()
-
-
-@pytest.fixture(params=["mosquitto", "amqtt"])
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "mosquitto":
-        with mosquitto(tmp_path) as real:
-            yield real.url
-    else:
-        embedded = EmbeddedBroker()
-        try:
-            yield embedded.open()
-        finally:
-            embedded.close()
 
 
 def test_a_package_arrives_whole_and_is_handed_over(broker: str, bed: Bed) -> None:
