@@ -1,4 +1,7 @@
-"""The words of the pages: one TOML file per language with the same keys, chosen by query, cookie or Accept-Language."""
+"""The words of the pages: a folder of TOML files per language with the same keys in each language.
+
+The language is chosen by query, cookie or Accept-Language.
+"""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -43,9 +46,14 @@ class Text:
 
 @cache
 def text(language: str) -> Text:
-    """Return the words of a language, one of LANGUAGES."""
-    table = tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
-    return Text(language, dict(flat(table, "")))
+    """Return the words of a language, one of LANGUAGES; a key that stands in two files is a bug: ValueError."""
+    words: dict[str, Any] = {}
+    for path in sorted((_FOLDER / language).glob("*.toml")):
+        for key, value in flat(tomllib.loads(path.read_text(encoding="utf-8")), ""):
+            if key in words:
+                raise ValueError(f"{path}: {key} stands in another file too")
+            words[key] = value
+    return Text(language, words)
 
 
 def flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
