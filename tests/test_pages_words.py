@@ -53,10 +53,14 @@ def test_every_language_puts_the_same_values_into_a_sentence() -> None:
 def test_every_key_is_used() -> None:
     folder = Path(receiver.__file__).parent
     source = "".join(p.read_text("utf-8") for p in [*folder.rglob("*.py"), *folder.glob("templates/*.html")])
-    # tables whose last part is put together from the record
-    tables = ("kind.", "severity.", "source.", "rule.", "hard.", "quality.", "problem.", "crash_", "score.")
-    named = {key for key in text("en").names() if not key.startswith(tables)}
-    unused = {k for k in named if f'"{k.removesuffix(".one").removesuffix(".other")}"' not in source.replace("'", '"')}
+    source = source.replace("'", '"')
+    # tables whose last part is put together from the record …
+    tables = ["kind.", "severity.", "source.", "rule.", "hard.", "quality.", "problem.", "crash_", "score."]
+    # … also where it can be seen: f"table.{…}", "table." ~ … in a template, among("table", …)
+    tables += re.findall(r'f"([\w.]+\.)\{', source) + re.findall(r'"([\w.]+\.)" ~', source)
+    tables += [f"{name}." for name in re.findall(r'among\("([\w.]+)"', source)]
+    named = {key for key in text("en").names() if not key.startswith(tuple(tables))}
+    unused = {k for k in named if f'"{k.removesuffix(".one").removesuffix(".other")}"' not in source}
     assert unused == set()
 
 
