@@ -1,12 +1,14 @@
 """The loop: the oldest go, kept ones never; keep requests may come, go and be torn at any time."""
 
+import errno
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.dashcam import segments
-from agent.dashcam.quota import Quota
+from agent.dashcam.quota import MOST_REFUSED, Quota
 
 BOOT = "0123456789abcdef0123456789abcdef"
 S = 1_000_000_000
@@ -97,3 +99,45 @@ def test_what_an_earlier_run_left_counts(tmp_path: Path) -> None:
     assert quota.bytes_of("front") == 5 * SIZE
     assert quota.make_room() == 2
     assert left(tmp_path) == [2, 3, 4]
+
+
+def test_what_a_disk_refuses_to_delete_counts_is_told_and_goes_when_it_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: set[int] = set(range(100))
+    tried: list[int] = []
+    unlink = Path.unlink
+
+    def disk(path: Path, missing_ok: bool = False) -> None:
+        number = next(n.sequence for n in segments.names(tmp_path, "front") if n.path == path)
+        tried.append(number)
+        if number in refused:
+            raise OSError(errno.EROFS, "Read-only file system")
+        unlink(path, missing_ok)
+
+    for number in range(60):
+        add(tmp_path, "front", number)
+    quota = Quota(tmp_path, {"front": 30 * SIZE}, 0)
+    quota.begin()
+    monkeypatch.setattr(Path, "unlink", disk)
+    for _ in range(5):  # a disk that has become read-only
+        tried.clear()
+        assert quota.make_room() == 0
+        assert quota.bytes_of("front") == 60 * SIZE
+        assert 0 < len(tried) <= MOST_REFUSED  # not all that stand, every second
+        assert "Read-only file system" in quota.refusal
+        assert not quota.full  # it is not that all is kept
+    refused = {0, 2}  # it is writable again, but for two names
+    while quota.bytes_of("front") > 30 * SIZE:
+        assert quota.make_room() > 0
+    assert left(tmp_path) == [0, 2, *range(32, 60)]  # the oldest that could go went
+    for number in range(60, 64):
+        quota.add("front", add(tmp_path, "front", number))
+        assert quota.make_room() == 1
+    assert quota.refusal
+    refused = set()
+    for number in range(64, 67):
+        quota.add("front", add(tmp_path, "front", number))
+        assert quota.make_room() == 1
+    assert quota.refusal == ""
+    assert left(tmp_path) == list(range(37, 67))

@@ -170,9 +170,10 @@ class Dashcam:
                 self._publish(watched, now_ns, "resting")
             return
         fps = judge.rate(now_ns, work.kept)
-        if work.refusal:
+        refusal = work.refusal or self._quota.refusal
+        if refusal:
             full = "; all that stands is kept for incidents" if self._quota.full else ""
-            judge.tell("disk", now_ns, 0.0, f"the disk refuses: {work.refusal}{full}")
+            judge.tell("disk", now_ns, 0.0, f"the disk refuses: {refusal}{full}")
         else:
             judge.well("disk")
         apart_s = work.key_distance_ns / NS_PER_S

@@ -1,7 +1,8 @@
 """The loop: the oldest segments go so that the newest fit, but none that a keep request covers.
 
 Each camera has its own bytes; what the disk must have free is taken from the camera that holds most. When nothing may
-go, nothing goes: the disk then refuses, and that is told. Names are kept in memory: a full card has tens of thousands.
+go, nothing goes: the disk then refuses, and that is told. What the disk refuses to delete still stands and counts: it
+is tried again, and holds up nothing behind it. Names are kept in memory: a full card has tens of thousands.
 """
 
 import logging
@@ -11,10 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from agent.dashcam.segments import Keep, Name, keeps, names
 
 log = logging.getLogger(__name__)
+
+MOST_REFUSED: Final = 8  # deletions that a disk may refuse in one round; a read-only one refuses tens of thousands
 
 
 @dataclass(slots=True)
@@ -23,7 +27,8 @@ class _Kept:
 
     most_bytes: int
     segments: deque[tuple[Name, int]] = field(default_factory=deque)
-    bytes: int = 0
+    stuck: deque[tuple[Name, int]] = field(default_factory=deque)  # that the disk refused to delete
+    bytes: int = 0  # of both
 
 
 class Quota:
@@ -39,6 +44,8 @@ class Quota:
         self._cameras = {camera: _Kept(most) for camera, most in most_bytes.items()}
         self.bad_keeps = 0
         self.full = False  # more is needed, and all that stands is kept
+        self.refusal = ""  # why something that was to go could not be deleted, in the last round
+        self._refused = 0  # in this round
 
     def begin(self) -> None:
         """Look at what earlier runs left."""
@@ -58,19 +65,19 @@ class Quota:
         """Delete the oldest until all fits; return how many went."""
         short = self._min_free_bytes - self._free_bytes()
         over = [kept for kept in self._cameras.values() if kept.bytes > kept.most_bytes]
+        self.full, self.refusal, self._refused = False, "", 0
         if short <= 0 and not over:
-            self.full = False
             return 0
         asked, bad = keeps(self._folder)
         if bad > self.bad_keeps:
             log.warning("%s: %d keep requests cannot be understood; they protect nothing", self._folder, bad)
         self.bad_keeps = bad
         gone = 0
-        self.full = False
         for kept in over:
+            gone += self._try_stuck(kept, asked)
             while kept.bytes > kept.most_bytes:
                 if not self._delete_oldest(kept, asked):
-                    self.full = True
+                    self.full = not self._refused
                     break
                 gone += 1
         gone += self._free_up(asked)
@@ -81,13 +88,15 @@ class Quota:
         gone = 0
         before_bytes = sum(kept.bytes for kept in self._cameras.values())
         short = self._min_free_bytes - self._free_bytes()
+        if short > 0:
+            gone += sum(self._try_stuck(kept, asked) for kept in self._cameras.values())
         while short > 0:
             for kept in sorted(self._cameras.values(), key=lambda k: -k.bytes):
                 if self._delete_oldest(kept, asked):
                     gone += 1
                     break
             else:
-                self.full = True
+                self.full = not self._refused
                 break
             now_bytes = sum(kept.bytes for kept in self._cameras.values())
             if before_bytes - now_bytes >= short:
@@ -96,18 +105,42 @@ class Quota:
         return gone
 
     def _delete_oldest(self, kept: _Kept, asked: list[Keep]) -> bool:
-        """Delete the oldest segment that nobody keeps; say whether there was one."""
-        for i, (name, size) in enumerate(kept.segments):
+        """Delete the oldest segment that nobody keeps and the disk lets go; say whether there was one."""
+        i = 0
+        while i < len(kept.segments) and self._refused < MOST_REFUSED:
+            name, size = kept.segments[i]
             if any(keep.covers(name) for keep in asked):
+                i += 1
                 continue
             del kept.segments[i]
-            kept.bytes -= size
-            try:
-                name.path.unlink(missing_ok=True)
-            except OSError as e:
-                log.warning("%s: delete: %s", name.path, e.strerror or e)
-            return True
+            if self._deleted(name):
+                kept.bytes -= size
+                return True
+            kept.stuck.append((name, size))
         return False
+
+    def _try_stuck(self, kept: _Kept, asked: list[Keep]) -> bool:
+        """Try another of those that the disk refused; when it goes, all of them stand in line again."""
+        if not kept.stuck:
+            return False
+        name, size = kept.stuck[0]
+        if any(keep.covers(name) for keep in asked) or not self._deleted(name):
+            kept.stuck.rotate(-1)
+            return False
+        kept.stuck.popleft()
+        kept.bytes -= size
+        again = sorted([*kept.stuck, *kept.segments], key=lambda one: one[0].sequence)
+        kept.segments, kept.stuck = deque(again), deque()
+        return True
+
+    def _deleted(self, name: Name) -> bool:
+        try:
+            name.path.unlink(missing_ok=True)
+        except OSError as e:
+            self._refused += 1
+            self.refusal = f"delete {name.path.name}: {e.strerror or e}"
+            return False
+        return True
 
     def _free_bytes(self) -> int:
         try:
