@@ -23,6 +23,7 @@ from receiver.renewals import telling
 from receiver.renewals.due import due
 from receiver.renewals.settings import EmailSettings, NoticeSettings, WebhookSettings
 from receiver.settings import load_settings
+from receiver.webhooks.posting import SIGNATURE
 from tests.claiming import T0, S
 from tests.test_renewals import END, policy
 
@@ -88,7 +89,7 @@ def test_webhook_is_signed_and_told_once(engine: Engine, tmp_path: Path) -> None
         assert telling.deliver(engine, settings, T0) == (1, 0, 0)
         assert telling.deliver(engine, settings, T0 + S) == (0, 0, 0)
     ((headers, body),) = taken
-    seconds, _, digest = headers[telling.SIGNATURE].partition(",v1=")
+    seconds, _, digest = headers[SIGNATURE].partition(",v1=")
     assert seconds == f"t={T0 // S}"
     assert hmac.new(SECRET.encode(), f"{T0 // S}.".encode() + body, hashlib.sha256).hexdigest() == digest
     told = json.loads(body)

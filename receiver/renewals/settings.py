@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
+
+from receiver.webhooks.posting import check_address, here
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +37,16 @@ class NoticeSettings:
 
     def __post_init__(self) -> None:
         """Check what can be checked without a network; raise ValueError."""
-        at = urlsplit(self.webhook.url)
         if self.webhook.url:
-            if at.scheme not in ("http", "https") or not at.hostname or at.username or at.password:
-                raise ValueError("webhook.url must be https://HOST/PATH, without a user or a password in it")
-            if at.scheme == "http" and not _here(at.hostname):
-                raise ValueError("webhook.url must be https unless it is on this machine")
+            check_address(self.webhook.url)
             if not self.webhook.secret_file:
                 raise ValueError("webhook.secret_file is needed: notices are signed")
         if self.email.host:
             if not self.email.sender or not self.email.to:
                 raise ValueError("email.sender and email.to are needed")
-            if self.email.security == "none" and not _here(self.email.host):
+            if self.email.security == "none" and not here(self.email.host):
                 raise ValueError("email.security may be none only to this machine")
             if not 0 < self.email.port < 65536 or any(
                 "\n" in a or "\r" in a for a in (self.email.sender, *self.email.to)
             ):
                 raise ValueError("email.port, email.sender or email.to is not valid")
-
-
-def _here(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")

@@ -6,7 +6,6 @@ and never logged; of an address only the host is.
 """
 
 import hashlib
-import hmac
 import http.client
 import json
 import logging
@@ -14,30 +13,25 @@ import smtplib
 import ssl
 from collections.abc import Sequence
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Engine, select, update
 
 from agent.clock import NS_PER_S
-from agent.errors import ConfigError
 from receiver import db
 from receiver.claiming import tables
 from receiver.renewals.due import Due
 from receiver.renewals.schedule import Contact
 from receiver.renewals.settings import NoticeSettings
+from receiver.webhooks.posting import TIMEOUT_S, RefusedError, post, secret_of
 
 log = logging.getLogger(__name__)
 
-SIGNATURE: Final = "Roadwitness-Signature"  # t=SECONDS,v1=HEX of HMAC-SHA256(secret, "SECONDS." + body)
 FIRST_WAIT_S: Final = 30
 LONGEST_WAIT_S: Final = 6 * 3600
 MOST_ATTEMPTS: Final = 20  # with doubling waits: some four days
 AT_ONCE: Final = 200
-TIMEOUT_S: Final = 10.0
-LEAST_SECRET: Final = 16
-_AGAIN: Final = frozenset({408, 425, 429})  # of 4xx, those that may end
 
 
 class Sent(NamedTuple):
@@ -46,10 +40,6 @@ class Sent(NamedTuple):
     sent: int
     failed: int  # will be tried again
     refused: int  # will not
-
-
-class _RefusedError(Exception):
-    """The other side will never take it."""
 
 
 def announce(connection: Connection, rows: Sequence[Due], settings: NoticeSettings, now_ns: int) -> int:
@@ -88,7 +78,7 @@ def deliver(engine: Engine, settings: NoticeSettings, now_ns: int) -> Sent:
         state, why = "sent", ""
         try:
             (_post if row.channel == "webhook" else _mail)(settings, row, now_ns)
-        except _RefusedError as e:
+        except RefusedError as e:
             state, why = "refused", str(e)
         except (OSError, http.client.HTTPException, smtplib.SMTPException) as e:
             state, why = "waiting", _why(e)
@@ -103,12 +93,6 @@ def deliver(engine: Engine, settings: NoticeSettings, now_ns: int) -> Sent:
         if state != "sent":
             log.warning("notice %d by %s to %s: %s", row.id, row.channel, _host(settings, row.channel), why)
     return Sent(sent, failed, refused)
-
-
-def signature(secret: bytes, seconds: int, body: bytes) -> str:
-    """Return what stands in the header: the other side computes the same and compares times and digests."""
-    digest = hmac.new(secret, f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={seconds},v1={digest}"
 
 
 def _payload(d: Due, step: Contact) -> dict[str, Any]:
@@ -132,41 +116,16 @@ def _payload(d: Due, step: Contact) -> dict[str, Any]:
 
 
 def _post(settings: NoticeSettings, row: Any, now_ns: int) -> None:
-    at = urlsplit(settings.webhook.url)
-    if not at.hostname:
-        raise _RefusedError("no webhook is configured any more")
-    secret = _secret(settings.webhook.secret_file, LEAST_SECRET)
-    body = row.body.encode()
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "roadwitness",
-        "Roadwitness-Notice": str(row.id),
-        SIGNATURE: signature(secret, now_ns // NS_PER_S, body),
-    }
-    target = (at.path or "/") + (f"?{at.query}" if at.query else "")
-    connection: http.client.HTTPConnection
-    if at.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(at.hostname, at.port, timeout=TIMEOUT_S, context=context)
-    else:
-        connection = http.client.HTTPConnection(at.hostname, at.port, timeout=TIMEOUT_S)
-    try:
-        connection.request("POST", target, body, headers)
-        answer = connection.getresponse()
-        answer.read(1000)
-    finally:
-        connection.close()
-    if 200 <= answer.status < 300:
-        return
-    if 400 <= answer.status < 500 and answer.status not in _AGAIN:
-        raise _RefusedError(f"answered {answer.status}")
-    raise OSError(f"answered {answer.status}")  # redirects too: a notice goes nowhere else
+    if not settings.webhook.url:
+        raise RefusedError("no webhook is configured any more")
+    secret = secret_of(settings.webhook.secret_file)
+    post(settings.webhook.url, secret, row.body.encode(), now_ns, {"Roadwitness-Notice": str(row.id)})
 
 
 def _mail(settings: NoticeSettings, row: Any, _: int) -> None:
     s = settings.email
     if not s.host:
-        raise _RefusedError("no e-mail is configured any more")
+        raise RefusedError("no e-mail is configured any more")
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = s.sender, ", ".join(s.to), row.subject
     message["Message-ID"] = f"<{hashlib.sha256(row.name.encode()).hexdigest()[:32]}@roadwitness>"
@@ -182,24 +141,13 @@ def _mail(settings: NoticeSettings, row: Any, _: int) -> None:
         if s.security == "starttls":
             server.starttls(context=context)
         if s.user:
-            server.login(s.user, _secret(s.password_file, 1).decode())
+            server.login(s.user, secret_of(s.password_file, 1).decode())
         try:
             server.send_message(message)
         except smtplib.SMTPRecipientsRefused as e:
             if all(code >= 500 for code, _ in e.recipients.values()):
-                raise _RefusedError("every recipient is refused") from e
+                raise RefusedError("every recipient is refused") from e
             raise
-
-
-def _secret(path: str, least: int) -> bytes:
-    """Read a secret, never shown; raise ConfigError naming the file only."""
-    try:
-        found = Path(path).read_bytes().strip()
-    except OSError as e:
-        raise ConfigError(f"{path or 'secret file'}: cannot be read: {e.strerror}; check its owner") from e
-    if len(found) < least:
-        raise ConfigError(f"{path}: holds fewer than {least} bytes; make one with `openssl rand -hex 32`")
-    return found
 
 
 def _why(e: Exception) -> str:
