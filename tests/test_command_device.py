@@ -2,7 +2,9 @@
 
 import errno
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,6 +21,7 @@ from agent.commands.settings import CommandSettings
 from agent.errors import StoreError
 from agent.evidence import verify_package as verifier
 from agent.incident.folder import PACKAGES, Request
+from agent.incident.folder import look as look_at
 from agent.records import Reply
 from agent.store import Store, StoreSettings
 from tests.commanding import NOW, OTHER_KEY, TRUSTED, UTC0, Box, clock_of, command, film_drive, signed, with_video
@@ -218,6 +221,53 @@ def test_a_disk_that_cannot_be_read_is_waited_for(box: Box, monkeypatch: pytest.
         patched.setattr("agent.commands.clips.look_at", broken)
         assert box.heed() == []
     assert [r.state for r in box.heed(now_ns=NOW + 6 * S)] == ["done"]
+
+
+def test_a_command_that_the_disk_refuses_again_and_again_holds_up_no_other_and_is_answered(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = (command(box.store.device, n) for n in (1, 2))
+    ask = box.clipper.ask
+    tries = []
+
+    def refused(*given: Any) -> str | None:
+        if given[-1].command == bad.id:
+            tries.append(given[-2])
+            raise StoreError("packages/1: cannot be written: Structure needs cleaning; check the card with dmesg")
+        return ask(*given)
+
+    monkeypatch.setattr(box.clipper, "ask", refused)
+    (accepted,) = box.heed(signed(bad), signed(good))
+    assert (accepted.id, accepted.state) == (good.id, "accepted")
+    told = []
+    for seconds in range(1, 300):
+        told += box.heed(now_ns=NOW + seconds * S)
+    (failed,) = told
+    assert (failed.id, failed.state) == (bad.id, "failed")
+    assert "Structure needs cleaning" in failed.detail
+    assert len(tries) == module.MOST_TRIES
+    assert min(later - earlier for earlier, later in pairwise(tries)) >= module.RETRY_NS
+    assert box.heed(signed(bad), now_ns=NOW + 300 * S) == []  # answered is answered
+
+
+def test_a_package_that_cannot_be_looked_at_holds_up_no_other_answer(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = box.heed(*(signed(command(box.store.device, n)) for n in (1, 2)))
+    look = look_at
+    monkeypatch.setattr("agent.commands.clips.look_at", lambda folder: _broken(folder, first.incident) or look(folder))
+    box.work()
+    last = box.replies()[-1]
+    assert (last.id, last.state) == (second.id, "done")
+    told = []
+    for seconds in range(1, 300):
+        told += box.heed(now_ns=NOW + seconds * S)
+    assert [(r.id, r.state, r.incident) for r in told] == [(first.id, "failed", first.incident)]
+    assert "I/O error" in told[0].detail
+    assert not box.commands.busy
+
+
+def _broken(folder: Path, name: str | None) -> None:
+    if folder.name == name:
+        raise OSError(errno.EIO, "I/O error")
 
 
 def test_the_days_budget_is_one_for_rules_and_commands_and_survives_a_restart(tmp_path: Path, video: Path) -> None:

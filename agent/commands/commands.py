@@ -8,6 +8,7 @@ power cut changes nothing. What no trusted key signed is counted and never answe
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, Literal, NamedTuple, Protocol
 
 from agent import commandmessages as wire
@@ -30,6 +31,7 @@ AHEAD_NS: Final = 600 * NS_PER_S
 MOST_WAITING: Final = 32  # commands that wait for the time to be known, or for the disk
 DAY_NS: Final = 86_400 * NS_PER_S
 RETRY_NS: Final = 5 * NS_PER_S  # after a disk that refused, as agent.patience
+MOST_TRIES: Final = 12  # of one command: a minute of refusals, then its sender is told and may ask again
 SOURCE: Final = "commands"
 
 REPEATED: Final = "command was had before"
@@ -51,16 +53,21 @@ class Work(Protocol):
 
     def begin(self, command: Command, now_ns: int) -> Answer:
         """Take a command up; the same one again, after a power cut, must change nothing. Raise StoreError or OSError
-        where the disk refuses: it is tried again.
+        where the disk refuses: it is tried again, MOST_TRIES times in all.
         """
 
     def look(self, accepted: Reply, now_ns: int) -> Answer | None:
-        """Say what came of an accepted command; None while it goes on."""
+        """Say what came of an accepted command; None while it goes on. May raise as `begin` does."""
 
 
 class _Heard(NamedTuple):
     command: Command
     key: str
+
+
+class _Tried(NamedTuple):
+    times: int = 0  # in a row that it was refused
+    again_ns: int = 0
 
 
 class Commands:
@@ -87,6 +94,7 @@ class Commands:
         self._waiting: dict[str, _Heard] = {}
         self._open = {reply.id: reply for reply in store.replies.open()}
         self._answered: deque[int] = deque()  # when commands were answered in the last day
+        self._tried: dict[str, _Tried] = {}  # commands that the disk refuses; the others go on
         self._retry_ns = 0
         self.counts: dict[str, int] = {}  # what was not answered, by reason
 
@@ -112,7 +120,7 @@ class Commands:
         try:
             told = self._take_up(now_ns)
             for reply in list(self._open.values()):
-                answer = self._works[reply.command].look(reply, now_ns) if reply.command in self._works else None
+                answer = self._try(reply.id, partial(self._look, reply, now_ns), now_ns)
                 if answer is not None:
                     self._tell(reply, answer, now_ns)
                     told = True
@@ -153,7 +161,9 @@ class Commands:
             elif not self._may_answer(now_ns):
                 self._count(DAY_FULL, now_ns)
             else:
-                answer = self._judge(command, utc, now_ns)
+                answer = self._try(command.id, partial(self._judge, command, utc, now_ns), now_ns)
+                if answer is None:
+                    continue
                 self._tell(_reply(heard), answer, now_ns)
                 self._answered.append(now_ns)
                 told = True
@@ -175,6 +185,28 @@ class Commands:
             return Answer("refused", f"this device knows no command '{command.command}'")
         refusal = self._policy(command)
         return Answer("refused", refusal) if refusal else self._works[command.command].begin(command, now_ns)
+
+    def _look(self, accepted: Reply, now_ns: int) -> Answer | None:
+        work = self._works.get(accepted.command)
+        return None if work is None else work.look(accepted, now_ns)
+
+    def _try(self, id_: str, work: Callable[[], Answer | None], now_ns: int) -> Answer | None:
+        """Return the answer of `work`, None while the disk refuses it; refused MOST_TRIES times in a row, it failed."""
+        tried = self._tried.get(id_, _Tried())
+        if now_ns < tried.again_ns:
+            return None
+        try:
+            answer = work()
+        except (StoreError, OSError) as trouble:
+            times = tried.times + 1
+            if times < MOST_TRIES:
+                if times == 1:
+                    log.warning("command %s: %s; tried again", id_, trouble)
+                self._tried[id_] = _Tried(times, now_ns + RETRY_NS)
+                return None
+            answer = Answer("failed", f"the device tried {times} times: {trouble}")
+        self._tried.pop(id_, None)
+        return answer
 
     def _may_answer(self, now_ns: int) -> bool:
         while self._answered and self._answered[0] <= now_ns - DAY_NS:
