@@ -12,6 +12,7 @@ from agent.errors import ConfigError, near_names
 from agent.link import BrokerSettings
 from receiver.jt808.settings import Jt808Settings
 from receiver.renewals.settings import NoticeSettings
+from receiver.webhooks.settings import HookSettings
 
 DEFAULT_URL: Final = "sqlite:///roadwitness.db"
 ZONE: Final = "Asia/Shanghai"  # the product is made for cars in China
@@ -61,6 +62,7 @@ class ReceiverSettings:
     commands: CommandKeySettings = field(default_factory=CommandKeySettings)
     jt808: Jt808Settings = field(default_factory=Jt808Settings)
     renewals: NoticeSettings = field(default_factory=NoticeSettings)
+    webhooks: dict[str, HookSettings] = field(default_factory=dict)  # by a name of the insurer's choice
 
 
 def load_settings(path: Path) -> ReceiverSettings:
