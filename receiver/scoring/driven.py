@@ -121,37 +121,48 @@ def read_history(
     engine: Engine, device: str, start_utc_ns: int | None = None, end_utc_ns: int | None = None, curves: bool = False
 ) -> History:
     """Read the trips that began in [start, end), and those without a time that were received then."""
-    period = (start_utc_ns, end_utc_ns)
     with db.reading(engine) as connection:
-        disputed = frozenset(EntryId(*entry) for entry in disputed_entries(connection, device))
-        trips = [
-            DrivenTrip(
-                _id(row),
-                row.boot,
-                row.t_ns,
-                None if row.offset_ns is None else row.t_ns + row.offset_ns,
-                row.quality or "none",
-                _decode(_trip_decoder, row.body),
-            )
-            for row in _rows(connection, db.trip, device, period)
-        ]
-        events = [
-            DrivenEvent(
-                _id(row),
-                None if row.trip_t_ns is None else (row.boot, row.trip_t_ns),
-                row.kind,
-                row.severity,
-                _decode(_event_decoder, row.body),
-            )
-            for row in _rows(connection, db.harsh_event, device, period, "kind", "severity", "trip_t_ns")
-            if row.kind in DRIVING_KINDS
-        ]
-        if curves:
-            latest = {trip.key: trip for trip in sorted(trips, key=lambda t: t.id)}
-            for row in _rows(connection, db.curve, device, period, "trip_t_ns"):
-                trip, curve = latest.get((row.boot, row.trip_t_ns)), _decode(_curve_decoder, row.body)
-                if trip and curve:
-                    trip.curves.append(curve)
+        return history_of(connection, device, start_utc_ns, end_utc_ns, curves)
+
+
+def history_of(
+    connection: Connection,
+    device: str,
+    start_utc_ns: int | None = None,
+    end_utc_ns: int | None = None,
+    curves: bool = False,
+) -> History:
+    """Read the same inside a transaction that is open."""
+    period = (start_utc_ns, end_utc_ns)
+    disputed = frozenset(EntryId(*entry) for entry in disputed_entries(connection, device))
+    trips = [
+        DrivenTrip(
+            _id(row),
+            row.boot,
+            row.t_ns,
+            None if row.offset_ns is None else row.t_ns + row.offset_ns,
+            row.quality or "none",
+            _decode(_trip_decoder, row.body),
+        )
+        for row in _rows(connection, db.trip, device, period)
+    ]
+    events = [
+        DrivenEvent(
+            _id(row),
+            None if row.trip_t_ns is None else (row.boot, row.trip_t_ns),
+            row.kind,
+            row.severity,
+            _decode(_event_decoder, row.body),
+        )
+        for row in _rows(connection, db.harsh_event, device, period, "kind", "severity", "trip_t_ns")
+        if row.kind in DRIVING_KINDS
+    ]
+    if curves:
+        latest = {trip.key: trip for trip in sorted(trips, key=lambda t: t.id)}
+        for row in _rows(connection, db.curve, device, period, "trip_t_ns"):
+            trip, curve = latest.get((row.boot, row.trip_t_ns)), _decode(_curve_decoder, row.body)
+            if trip and curve:
+                trip.curves.append(curve)
     return History(device, trips, events, disputed)
 
 

@@ -1,0 +1,135 @@
+"""Score every car of a month: page by page, what is kept already is skipped, so that a run cut short goes on.
+
+A car is scored again where a trip or event of the time arrived, or a dispute was opened or decided, since it was kept.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Engine, and_, exists, func, or_, select
+
+from receiver import db
+from receiver.claiming.tables import dispute
+from receiver.rating import periods, scores
+from receiver.rating.tables import kept_score
+from receiver.scoring.model import Model
+
+PAGE: Final = 50  # cars that are computed together and kept in one transaction: a run that is cut loses no more
+
+Rows = list[dict[str, Any]]
+
+
+class Rated(NamedTuple):
+    """What a run did."""
+
+    vehicles: int
+    computed: int
+    changed: int  # kept anew or with another result than before
+
+
+def score_all(
+    engine: Engine,
+    period: str,
+    model: Model,
+    now_ns: int,
+    *,
+    again: bool = False,
+    workers: int = 1,
+    told: Callable[[Rated], None] = lambda _: None,
+) -> Rated:
+    """Score every enrolled device for a month and keep that; `told` hears how far it is after every page.
+
+    With `again` also those that nothing changed for. Memory is that of a page for each worker. Raise RatingError for
+    no month or one to come.
+    """
+    begins, ends = periods.bounds(period, model.zone)
+    if begins > now_ns:
+        raise periods.RatingError(f"period {period}: has not begun; nothing was driven in it yet")
+    done = Rated(0, 0, 0)
+    pages = _pages(engine, period, ends, model, again)
+    for seen, rows in _computed(engine, pages, (period, model, now_ns), workers):
+        changed = 0
+        with engine.begin() as connection:
+            for row in rows:
+                changed += scores.keep(connection, row).computed_utc_ns == now_ns
+        done = Rated(done.vehicles + seen, done.computed + len(rows), done.changed + changed)
+        told(done)
+    return done
+
+
+def _pages(engine: Engine, period: str, ends_ns: int, model: Model, again: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield how many devices a page has, and those of them that are to be computed."""
+    after = ""
+    ids = db.device.c.id
+    while True:
+        with db.reading(engine) as connection:
+            names = list(connection.execute(select(ids).where(ids > after).order_by(ids).limit(PAGE)).scalars())
+            if not names:
+                return
+            settled = set() if again else _settled(connection, names, period, ends_ns, model)
+        yield len(names), [name for name in names if name not in settled]
+        after = names[-1]
+
+
+def _settled(connection: Connection, names: Sequence[str], period: str, ends_ns: int, model: Model) -> set[str]:
+    """Return the devices whose kept score of an ended month holds all that is known."""
+    k = kept_score.c
+    newer = [_arrived(table, ends_ns) for table in (db.trip, db.harsh_event)]
+    since = or_(dispute.c.opened_utc_ns > k.checked_utc_ns, dispute.c.decided_utc_ns > k.checked_utc_ns)
+    newer.append(exists().where(dispute.c.device == k.device, since))
+    of = (k.device.in_(names), k.model == model.id, k.period == period, k.newest, k.final, k.digest == model.digest)
+    return set(connection.execute(select(k.device).where(*of, ~or_(*newer))).scalars())
+
+
+def _arrived(table: Any, ends_ns: int) -> Any:
+    """Say that a record from before the end of the month arrived after the score was computed."""
+    clock = db.boot_clock.c
+    own = and_(clock.device == table.c.device, clock.boot == table.c.boot)
+    offset = select(clock.offset_ns).where(own).scalar_subquery()
+    began = func.coalesce(table.c.t_ns + offset, table.c.received_utc_ns)
+    late = table.c.received_utc_ns > kept_score.c.checked_utc_ns
+    return exists().where(table.c.device == kept_score.c.device, late, began < ends_ns)
+
+
+def _computed(
+    engine: Engine, pages: Iterator[tuple[int, list[str]]], what: tuple[str, Model, int], workers: int
+) -> Iterator[tuple[int, Rows]]:
+    if workers < 2:
+        for seen, names in pages:
+            yield seen, _rows(engine, names, what)
+        return
+    url = engine.url.render_as_string(hide_password=False)
+    # Not by fork: a copied connection to a database serves nobody.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _open, (url,)) as pool:
+        waiting: list[tuple[int, Future[Rows]]] = []
+        for page in pages:
+            waiting.append((page[0], pool.submit(_worked, page[1], what)))
+            if len(waiting) > workers:  # no more is held than is worked on
+                yield _taken(waiting)
+        while waiting:
+            yield _taken(waiting)
+
+
+def _taken(waiting: list[tuple[int, Future[Rows]]]) -> tuple[int, Rows]:
+    seen, page = waiting.pop(0)
+    return seen, page.result()
+
+
+def _rows(engine: Engine, names: Sequence[str], what: tuple[str, Model, int]) -> Rows:
+    if not names:
+        return []
+    with db.reading(engine) as connection:
+        return [scores.computed(connection, name, *what) for name in names]
+
+
+_worker: list[Engine] = []
+
+
+def _open(url: str) -> None:
+    _worker.append(db.open_database(url))
+
+
+def _worked(names: list[str], what: tuple[str, Model, int]) -> Rows:
+    return _rows(_worker[0], names, what)

@@ -1,0 +1,46 @@
+"""Months, by which scores are kept: their bounds in the insurer's zone."""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Final
+
+from agent.clock import NS_PER_S
+from agent.errors import RoadwitnessError
+from receiver.words import time_zone
+
+FIRST_YEAR: Final = 2000
+LAST_YEAR: Final = 2200  # 64 bits of nanoseconds end in 2262
+_MONTH: Final = re.compile(r"([0-9]{4})-([0-9]{2})")
+
+
+class RatingError(RoadwitnessError):
+    """A score or quote that cannot be kept or found."""
+
+
+def bounds(period: str, zone: str) -> tuple[int, int]:
+    """Return the first UTC nanosecond of a month and that of the next; raise RatingError for what is no month."""
+    found = _MONTH.fullmatch(period)
+    year, month = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not (FIRST_YEAR <= year <= LAST_YEAR and 1 <= month <= 12):
+        raise RatingError(f"period {period[:32]!r}: write a month like 2026-10, of {FIRST_YEAR} to {LAST_YEAR}")
+    return _start_ns(year, month, zone), _start_ns(year + month // 12, month % 12 + 1, zone)
+
+
+def month_of(utc_ns: int, zone: str) -> str:
+    """Return the month of a moment."""
+    return f"{_local(utc_ns, zone):%Y-%m}"
+
+
+def last_ended(now_ns: int, zone: str) -> str:
+    """Return the month before the one that a moment lies in: the last whose score no longer moves by driving."""
+    at = _local(now_ns, zone)
+    months = at.year * 12 + at.month - 2
+    return f"{months // 12:04d}-{months % 12 + 1:02d}"
+
+
+def _local(utc_ns: int, zone: str) -> date:
+    return datetime.fromtimestamp(utc_ns // NS_PER_S, UTC).astimezone(time_zone(zone)).date()
+
+
+def _start_ns(year: int, month: int, zone: str) -> int:
+    return round(datetime(year, month, 1, tzinfo=time_zone(zone)).timestamp()) * NS_PER_S
