@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from agent.evidence.settings import EvidenceSettings
 from agent.evidence.software import PACKAGES as SOFTWARE
 from agent.evidence.software import installed
 from agent.evidence.timestamp import Stamper
-from agent.incident.folder import PACKAGES, look, write_files
+from agent.incident.folder import PACKAGES, acknowledge, look, write_files
 from agent.records import Package
 from agent.store import Store
 from tests.packing import (
@@ -179,6 +180,57 @@ def test_what_the_receiver_is_told_is_what_stands_there_and_it_is_told_once(tmp_
         again = Packager(store, tmp_path / PACKAGES, BOOT)  # as after a restart
         assert again.tend(T0_NS + 90 * S) == []
         assert [s.record for s in store.records(Package)] == [told]
+
+
+def test_after_a_restart_a_file_of_the_same_size_with_other_bytes_is_found_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Store.open(tmp_path) as store:
+        package = packed(tmp_path, store)
+        (told,) = [stored.record for stored in store.records(Package)]
+        data = bytearray((package / "imu.csv").read_bytes())
+        data[1000] ^= 1
+        (package / "imu.csv").write_bytes(data)  # the card's doing: the folder's time is as before
+        (late,) = Packager(store, tmp_path / PACKAGES, BOOT).tend(T0_NS + 90 * S)
+        assert "imu.csv is not what was signed" in caplog.text
+        sha256 = {file.name: file.sha256 for file in late.files}
+        assert sha256["imu.csv"] == hashlib.sha256(data).hexdigest()
+        assert {f.name: f.sha256 for f in told.files}["imu.csv"] != sha256["imu.csv"]
+        report = verifier.verify(str(package), store.device)
+        assert report.exit_code == 0
+        assert any("since manifest-1.json: " in note and "imu.csv" in note for note in report.notes)
+
+
+def test_resuming_reads_one_package_a_call_and_none_that_the_receiver_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes = sorted((crash_at(T0_NS + i * 3600 * S) for i in range(4)), key=lambda crash: crash.id)
+    read: list[str] = []
+    chunks = verifier.Folder.chunks
+
+    def counted(folder: verifier.Folder, name: str) -> Iterator[bytes]:
+        if name == "imu.csv":
+            read.append(Path(folder.path).name)
+        yield from chunks(folder, name)
+
+    monkeypatch.setattr(verifier.Folder, "chunks", counted)
+    with Store.open(tmp_path) as store:
+        begin(store, *crashes)
+        for crash in crashes[:3]:
+            write_record(tmp_path, crash)
+        packager = Packager(store, tmp_path / PACKAGES, BOOT)
+        for _ in range(6):
+            packager.tend(T0_NS)
+        assert read == [crash.id for crash in crashes[:3]]  # once each, to be signed
+        read.clear()
+        acknowledge(tmp_path / PACKAGES, crashes[0].id)
+        write_record(tmp_path, crashes[3])
+        again = Packager(store, tmp_path / PACKAGES, BOOT)
+        assert [p.incident for p in again.tend(T0_NS)] == [crashes[3].id]  # waits for one to be read, not for two
+        assert read == [crashes[1].id, crashes[3].id]
+        for _ in range(6):
+            assert again.tend(T0_NS) == []
+        assert read == [crashes[1].id, crashes[3].id, crashes[2].id]
 
 
 def test_a_record_that_the_store_refused_is_told_after_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

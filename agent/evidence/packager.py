@@ -3,6 +3,9 @@
 A folder is packed when its record is final and nothing is waited for any more, or has been for too long. Something that
 comes later, a time-stamp or a better known time of day makes another edition: the manifest before it stays in the
 package as `manifest-N.json` with its signature, listed and signed like every other file.
+
+After a restart the files of a package that the receiver does not hold yet are read once and compared with what was
+signed: a card that lost power, or is worn, may give back other bytes of the same number.
 """
 
 import hashlib
@@ -75,6 +78,7 @@ class _Known:
     boot: str = ""  # the incident's
     quality: str = "gnss"  # of time zero, in the manifest
     complete: bool = False  # the manifest expects no more
+    stats: list[tuple[str, int, int, int]] | None = None  # of the files when their digests were last those of it
     retry_ns: int = 0  # after trouble
     trouble: str = ""  # as it was logged last
 
@@ -100,6 +104,7 @@ class Packager:
         self._key = key or DeviceKey(store)
         self._known: dict[str, _Known] = {}
         self._told = {s.record.incident: s.record for s in store.records(Package)}
+        self._may_read = True  # one package a call: what becomes ready meanwhile must not wait for all to be read
 
     def tend(self, now_ns: int) -> list[Package]:
         """Pack what is ready, one incident a call; return what was told to the receiver. Trouble is logged, not raised.
@@ -112,6 +117,7 @@ class Packager:
         except FileNotFoundError:
             return []
         self._known = {p.name: self._known.get(p.name) or _Known() for p in folders}
+        self._may_read = True
         for folder in folders:
             known = self._known[folder.name]
             if now_ns < known.retry_ns:
@@ -146,8 +152,9 @@ class Packager:
             state = "stale"  # what was waited for was given up, and the manifest must say so
         if state == "stale" and (not material.waiting or now_ns - known.since_ns >= PATIENCE_NS):
             package(incident, self._store, self._key, material, self._boot, now_ns)
+            known.stats = _stats(folder)
             state = self._state(incident, known)
-        if state == "stale":
+        if state in ("stale", "unread"):
             return None
         told = self._tell(incident, now_ns)
         known.changed_ns, known.since_ns = folder.stat().st_mtime_ns, None
@@ -167,7 +174,9 @@ class Packager:
         return -1 if utc is None else _rank(utc.quality)
 
     def _state(self, incident: Incident, known: _Known) -> str:
-        """Say whether a package is "stale", or settled: "signed", or "foreign" where another key signed it."""
+        """Say whether a package is "stale", "unread" until its files may be read, or settled: "signed", or "foreign" where
+        another key signed it.
+        """
         read = read_manifest(incident.folder)
         if read is None:
             return "stale"
@@ -175,12 +184,22 @@ class Packager:
         if signer.key != self._key.public_key:
             return "foreign"
         known.quality, known.complete = str(table["time_zero"]["quality"]), bool(table["complete"])
-        listed = {row["name"]: row["size"] for row in table["files"]}
-        if listed != {fact: (incident.folder / fact).stat().st_size for fact in _names(incident.folder)}:
+        stats = _stats(incident.folder)
+        if {row["name"]: row["size"] for row in table["files"]} != {name: size for name, _, size, _ in stats}:
             return "stale"
-        if (incident.folder / TOKEN).exists():
+        if (incident.folder / TOKEN).exists() or self._rank(incident) > _rank(known.quality):
             return "stale"
-        return "stale" if self._rank(incident) > _rank(known.quality) else "signed"
+        if known.stats == stats or incident.acknowledged:
+            return "signed"
+        if not self._may_read:
+            return "unread"
+        self._may_read = False
+        other = _altered(incident.folder, table)
+        if other:
+            log.warning("%s: %s is not what was signed; a new manifest says so", incident.folder, ", ".join(other))
+            return "stale"
+        known.stats = stats
+        return "signed"
 
     def _tell(self, incident: Incident, now_ns: int) -> Package | None:
         """Append the `Package` record, unless the last one already says the same."""
@@ -292,6 +311,22 @@ def _stats(folder: Path) -> list[tuple[str, int, int, int]]:
     """Return by what a file's contents are known to be the same."""
     found = ((name, (folder / name).stat()) for name in _names(folder))
     return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+
+
+def _altered(folder: Path, table: dict[str, Any]) -> list[str]:
+    """Return the names of the files whose SHA-256 is not the manifest's; of one that cannot be read sync tells."""
+    opened = verifier.Folder(str(folder))
+    found = []
+    for row in table["files"]:
+        sha256 = hashlib.sha256()
+        try:
+            for chunk in opened.chunks(row["name"]):
+                sha256.update(chunk)
+        except verifier.BadError:
+            continue
+        if sha256.hexdigest() != row["sha256"]:
+            found.append(row["name"])
+    return found
 
 
 def _fact_of(name: str, data: bytes) -> FileFact:
