@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from agent.blocks import BLOCK
 from agent.channels import BY_NAME, number
+from agent.vin import vin_check_digit, vin_valid
 from drivers.decode import obd
 from drivers.decode.j1979 import PIDS, TO_CHANNEL, parameters, values
-from drivers.decode.j1979_info import dtc_text, trouble_codes, vin_check_digit, vin_valid
+from drivers.decode.j1979_info import dtc_text, trouble_codes
 from drivers.decode.obd import ObdDecoder, decode_answer
 from tests.test_isotp import MS, cut, frames_of, split
 

@@ -7,7 +7,7 @@ from agent.guard.memory import Memory
 from agent.guard.settings import VehicleSettings
 from agent.guard.standing import event
 from agent.records import Event, EventKind, Health, Severity
-from drivers.decode.j1979_info import vin_checked, vin_valid
+from agent.vin import vin_checked, vin_valid
 
 DRIVERS: Final = ("elm327:", "obdcan:", "canbus:")
 NOBODY: Final = "?"  # a car that does not tell its VIN

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from drivers.decode.j1979_info import vin_valid
+from agent.vin import vin_valid
 
 
 @dataclass(frozen=True, slots=True)

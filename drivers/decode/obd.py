@@ -13,6 +13,7 @@ from numba import from_dtype, njit, types
 
 from agent.blocks import BLOCK, Block, Frames, empty_block
 from agent.channels import BY_NAME
+from agent.vin import vin_valid
 from drivers.decode import j1979_info
 from drivers.decode.isotp import MAX_MESSAGES, MAX_PAYLOAD, Messages, Reassembler, payloads_of_text, unit_name
 from drivers.decode.j1979 import FIRST_REVISED, PIDS, TO_CHANNEL, parameters, values
@@ -268,8 +269,8 @@ class ObdDecoder:
             vin = j1979_info.vin_of(payload)
             if vin is None:
                 self._counters[BAD] += 1
-            elif j1979_info.vin_valid(vin) or not self.vehicle_info.get("vin_valid"):
-                self.vehicle_info |= {"vin": vin, "vin_valid": j1979_info.vin_valid(vin)}
+            elif vin_valid(vin) or not self.vehicle_info.get("vin_valid"):
+                self.vehicle_info |= {"vin": vin, "vin_valid": vin_valid(vin)}
         elif info in _INFO:
             name, read = _INFO[info]
             found = read(payload)

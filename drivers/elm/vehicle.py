@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent.vin import vin_valid
 from drivers.decode import j1979_info
 from drivers.elm.answers import CAN, J1850, Answer, Answers, shape_of
 from drivers.elm.command import current_data
@@ -102,8 +103,8 @@ def _read_vin(d: Dialogue, vehicle: Vehicle) -> Script[None]:
             if answer.payload[:2] != b"\x49\x02":
                 continue
             vin = j1979_info.vin_of(answer.payload)
-            if vin and (vehicle.vin is None or j1979_info.vin_valid(vin)):
-                vehicle.vin, vehicle.vin_valid = vin, j1979_info.vin_valid(vin)
+            if vin and (vehicle.vin is None or vin_valid(vin)):
+                vehicle.vin, vehicle.vin_valid = vin, vin_valid(vin)
         if vehicle.vin_valid or reply.failure is not None:
             return
 
