@@ -174,8 +174,8 @@ class Packager:
         return -1 if utc is None else _rank(utc.quality)
 
     def _state(self, incident: Incident, known: _Known) -> str:
-        """Say whether a package is "stale", "unread" until its files may be read, or settled: "signed", or "foreign" where
-        another key signed it.
+        """Say whether a package is "stale", "unread" until its files may be read, or settled: "signed", or "foreign" by
+        another key.
         """
         read = read_manifest(incident.folder)
         if read is None:
