@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.clock import iso_utc
-from receiver import command_cli, crash_cli
+from receiver import command_cli, crash_cli, database_cli
 from receiver.claiming import command as claiming
 from receiver.exports import command as exports
 from receiver.figures import command as figures
@@ -113,3 +113,4 @@ jt808.add_to(app)
 claiming.add_to(app)
 renewals.add_to(app)
 figures.add_to(app)
+database_cli.add_to(app)

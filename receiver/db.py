@@ -5,7 +5,8 @@ in the same transaction, so that pages need not decode bodies. Times of records 
 what the best clock record of that boot says, also backwards: `utc_ns` computes it when it is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
 
@@ -26,8 +27,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    insert,
-    select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,9 +36,16 @@ from agent.errors import StoreError
 from receiver.engine import engine_of, parse
 from receiver.settings import DEFAULT_URL
 
-SCHEMA: Final = 1
+# What programs from before receiver.migrations read; they leave a database alone whose number is above 1.
+SCHEMA: Final = 2
 # Modules that add further tables to `metadata`: those that are about something else than receiving.
-FURTHER: Final = ("receiver.claiming.tables",)
+FURTHER: Final = (
+    "receiver.claiming.tables",
+    "receiver.jt808.tables",
+    "receiver.webhooks.tables",
+    "receiver.registry.tables",
+    "receiver.rating.tables",
+)
 
 metadata = MetaData()
 
@@ -411,33 +417,41 @@ refused = Table(
 )
 
 
+def load_tables() -> None:
+    """Complete `metadata` by the tables of all packages."""
+    for module in FURTHER:
+        import_module(module)
+
+
 def open_database(url: str = DEFAULT_URL) -> Engine:
-    """Open the database at `url`, making the schema when it is new.
+    """Open the database at `url`, making its tables when it is empty and upgrading it when it is older.
 
     Raise ConfigError for a URL that cannot be used and StoreError for a database that cannot be opened or is newer.
     """
-    for module in FURTHER:
-        import_module(module)
-    parsed = parse(url)
-    shown = parsed.render_as_string(hide_password=True)
-    try:
-        engine = engine_of(parsed)
-        with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":
-                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7237)")  # two processes may start at once
-            metadata.create_all(connection)
-            found = connection.execute(select(schema_version.c.version)).scalar()
-            if found is None:
-                connection.execute(insert(schema_version).values(version=SCHEMA))
-    except SQLAlchemyError as e:
-        cause = str(getattr(e, "orig", None) or e).strip().splitlines()[0]
-        raise StoreError(f"database {shown}: cannot be opened: {cause}; check the address and that it runs") from e
-    if found not in (None, SCHEMA):
-        engine.dispose()
-        raise StoreError(
-            f"database {shown}: has schema {found}, this version knows {SCHEMA}; install the newer version"
-        )
+    from receiver import migrations
+
+    with opening(url) as (engine, connection):
+        migrations.bring_up(connection)
     return engine
+
+
+@contextmanager
+def opening(url: str) -> Iterator[tuple[Engine, Connection]]:
+    """Open a database as it is, in one transaction; raise as `open_database` does, naming the database."""
+    load_tables()
+    parsed = parse(url)
+    shown = f"database {parsed.render_as_string(hide_password=True)}"
+    engine = engine_of(parsed)
+    try:
+        with engine.begin() as connection:
+            yield engine, connection
+    except SQLAlchemyError as e:
+        engine.dispose()
+        cause = str(getattr(e, "orig", None) or e).strip().splitlines()[0]
+        raise StoreError(f"{shown}: cannot be opened: {cause}; check the address and that it runs") from e
+    except StoreError as e:
+        engine.dispose()
+        raise StoreError(f"{shown}: {e}") from e
 
 
 def reading(engine: Engine) -> Connection:
