@@ -367,6 +367,48 @@ def test_a_removal_that_was_cut_is_ended_later(tmp_path: Path, monkeypatch: pyte
     assert list(packages.iterdir()) == []
 
 
+class Killed(BaseException):
+    """The power went."""
+
+
+def test_a_removal_that_is_killed_at_any_step_leaves_no_part_of_a_package_and_is_ended_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (draft,) = drafts()
+    everything = IncidentSettings(acknowledged_bytes=len(draft.files["imu.csv"]) // 2)  # half a package would fit
+    real = {name: getattr(Path, name) for name in ("unlink", "rmdir", "rename")}
+    killed = 0
+    for step in range(100):
+        packages = tmp_path / str(step) / PACKAGES
+        write_files(packages / draft.id, draft.files | {SIGNATURE: b"x"})
+        acknowledge(packages, draft.id)
+        whole = look(packages / draft.id)
+        left = [step]
+
+        def cut(name: str, left: list[int] = left) -> Any:
+            def change(*given: Any, **more: Any) -> Any:
+                if not left[0]:
+                    raise Killed
+                left[0] -= 1
+                return real[name](*given, **more)
+
+            return change
+
+        with monkeypatch.context() as patched:
+            for name in real:
+                patched.setattr(Path, name, cut(name))
+            try:
+                prune(packages, everything, None)
+            except Killed:
+                killed += 1
+        assert incidents(packages) in ([whole], [])
+        prune(packages, everything, None)
+        assert list(packages.iterdir()) == []
+        if left[0]:
+            break
+    assert killed == len(draft.files) + 4  # each file, the signature, the folder's new name and end, the marker
+
+
 def test_the_head_is_readable_json_with_the_crash_in_it(tmp_path: Path) -> None:
     (draft,) = drafts()
     head = json.loads(draft.files["crash.json"])

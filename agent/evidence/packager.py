@@ -25,7 +25,7 @@ from agent.evidence import verify_package as verifier
 from agent.evidence.canonical import canonical_json
 from agent.evidence.manifest import FileFact, Material
 from agent.evidence.verify_package import CHAIN, MANIFEST, OUTSIDE, QUALITIES, SIGNATURE, TOKEN
-from agent.incident.folder import PART, Incident, look, write_files
+from agent.incident.folder import PART, Incident, folders, look, write_files
 from agent.records import Clock, Package, PackageFile
 from agent.store import Store
 
@@ -112,13 +112,10 @@ class Packager:
         Costs one look at each folder's time where nothing changed. Reading a package of 25 s of video takes a fraction
         of a second.
         """
-        try:
-            folders = sorted(p for p in self._packages.iterdir() if p.is_dir())
-        except FileNotFoundError:
-            return []
-        self._known = {p.name: self._known.get(p.name) or _Known() for p in folders}
+        there = folders(self._packages)
+        self._known = {p.name: self._known.get(p.name) or _Known() for p in there}
         self._may_read = True
-        for folder in folders:
+        for folder in there:
             known = self._known[folder.name]
             if now_ns < known.retry_ns:
                 continue

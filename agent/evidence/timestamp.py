@@ -23,7 +23,7 @@ from agent.evidence import verify_package as verifier
 from agent.evidence.packager import read_manifest
 from agent.evidence.settings import EvidenceSettings
 from agent.evidence.verify_package import CHAIN, EARLIER, MANIFEST, TOKEN
-from agent.incident.folder import write_files
+from agent.incident.folder import folders, write_files
 
 SHA256_ALGORITHM: Final = bytes.fromhex("300d06096086480165030402010500")  # AlgorithmIdentifier, NULL parameters
 MOST_ANSWER: Final = 1 << 20
@@ -92,7 +92,7 @@ class Stamper:
             return self._take(folder, data, future, now_ns)
         if now_ns < self._next_ns:
             return None
-        for folder in sorted(self._packages.glob("*/")):
+        for folder in folders(self._packages):
             try:
                 wanting = None if folder.name in self._done else self._wanting(folder)
             except (OSError, verifier.UnreadableError, msgspec.DecodeError) as e:

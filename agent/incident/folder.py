@@ -9,7 +9,7 @@
 - When `record_final` is true and the video is there or given up, the packager writes the manifest. Nothing is added
   or changed from then on, unless a second manifest names it.
 - When the receiver holds every file, `acknowledge` says so in `packages/<incident>.acknowledged`, beside the folder.
-  Only then may retention remove it.
+  Only then may retention remove it, by renaming it first.
 
     for incident in incidents(packages):
         if not incident.signed and incident.video is not None and not incident.has("clip-front.mp4"):
@@ -132,15 +132,21 @@ class Incident:
 
 def incidents(packages: Path) -> list[Incident]:
     """Return every incident in `packages`, in the order of their heads; what cannot be read is logged and left out."""
+    found = [incident for folder in folders(packages) if (incident := look(folder)) is not None]
+    return sorted(found, key=lambda i: (_head_ns(i), i.t0_ns))
+
+
+def folders(packages: Path) -> list[Path]:
+    """Return the folders of all incidents by name, without those that retention is taking away; none, and logged, where
+    `packages` cannot be read.
+    """
     try:
-        folders = [entry for entry in packages.iterdir() if _ID.fullmatch(entry.name) and entry.is_dir()]
+        return sorted(entry for entry in packages.iterdir() if _ID.fullmatch(entry.name) and entry.is_dir())
     except FileNotFoundError:
         return []
     except OSError as e:
         _log.error("%s: cannot be read: %s; check the disk and the owner of the folder", packages, e.strerror)
         return []
-    found = [incident for folder in folders if (incident := look(folder)) is not None]
-    return sorted(found, key=lambda i: (_head_ns(i), i.t0_ns))
 
 
 def look(folder: Path) -> Incident | None:

@@ -1,15 +1,21 @@
-"""Which packages may go: those that the receiver holds whole, when they are old or take too much room. Others never."""
+"""Which packages may go: those that the receiver holds whole, when they are old or take too much room. Others never.
+
+A package goes in one step: its folder gets a name that is no incident's. Emptying that folder, and taking away the
+marker beside it, may be cut at any point; the next look goes on.
+"""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.incident.folder import RECORD, REQUEST, Incident, incidents, marker
+from agent.durable import sync_folder
+from agent.incident.folder import ACKNOWLEDGED, Incident, incidents, marker
 from agent.incident.settings import IncidentSettings
 
 log = logging.getLogger(__name__)
 
+REMOVED: Final = ".removed"
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
@@ -28,31 +34,48 @@ def prune(packages: Path, settings: IncidentSettings, now_utc_ns: int | None) ->
     until the next look.
     """
     held = sorted((i for i in incidents(packages) if i.acknowledged), key=_acknowledged_ns)
-    sizes = {i.id: _size(i) for i in held}
+    sizes = {i.id: _size(i.folder) for i in held}
     left = sum(sizes.values())
-    gone: list[str] = []
     for incident in held:
         limit_ns = _acknowledged_ns(incident) + settings.acknowledged_days * _DAY_NS
         old = now_utc_ns is not None and limit_ns < now_utc_ns
         if not old and left <= settings.acknowledged_bytes:
             continue
         try:
-            _remove(incident)
+            incident.folder.rename(incident.folder.with_name(incident.id + REMOVED))
         except OSError as e:
             log.warning("%s: cannot be removed: %s; it stays until the next look", incident.folder, e.strerror)
             continue
         left -= sizes[incident.id]
-        gone.append(incident.id)
-    return Removed(len(gone), sum(sizes[name] for name in gone))
+    gone: list[int] = []
+    for folder in sorted(packages.glob(f"*{REMOVED}")):
+        size = _size(folder)
+        try:
+            _empty(folder)
+        except OSError as e:
+            log.warning("%s: cannot be removed: %s; it stays until the next look", folder, e.strerror)
+            continue
+        gone.append(size)
+    _drop_markers(packages)
+    return Removed(len(gone), sum(gone))
 
 
-def _remove(incident: Incident) -> None:
-    """Remove a folder; its head and the marker last, so that a removal that was cut is found and ended."""
-    heads = [incident.folder / name for name in (RECORD, REQUEST)]
-    for path in sorted(incident.folder.iterdir(), key=lambda p: p in heads):
+def _empty(folder: Path) -> None:
+    """Remove a folder that is no incident any more; its new name is durable before its first file goes."""
+    sync_folder(folder.parent)
+    for path in folder.iterdir():
         path.unlink()
-    incident.folder.rmdir()
-    marker(incident.folder).unlink()
+    folder.rmdir()
+
+
+def _drop_markers(packages: Path) -> None:
+    """Remove the markers of packages that are gone."""
+    for path in packages.glob(f"*{ACKNOWLEDGED}"):
+        if not path.with_suffix("").exists():
+            try:
+                path.unlink()
+            except OSError as e:
+                log.warning("%s: cannot be removed: %s; it stays until the next look", path, e.strerror)
 
 
 def _acknowledged_ns(incident: Incident) -> int:
@@ -62,11 +85,8 @@ def _acknowledged_ns(incident: Incident) -> int:
         return 0
 
 
-def _size(incident: Incident) -> int:
-    total = 0
-    for name in incident.files:
-        try:
-            total += (incident.folder / name).stat().st_size
-        except OSError:
-            continue
-    return total
+def _size(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except OSError:
+        return 0
