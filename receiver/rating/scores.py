@@ -28,7 +28,7 @@ class KeptScore(NamedTuple):
     revision: int
     newest: bool
     final: bool
-    vehicle: str
+    vin: str
     digest: str
     computed_utc_ns: int
     checked_utc_ns: int
@@ -64,7 +64,7 @@ def computed(connection: Connection, device: str, period: str, model: Model, now
         "model": model.id,
         "period": period,
         "final": ends <= now_ns,
-        "vehicle": "",
+        "vin": "",
         "digest": model.digest,
         "computed_utc_ns": now_ns,
         "checked_utc_ns": now_ns,

@@ -34,7 +34,7 @@ kept_score = Table(
     Column("revision", Integer, nullable=False),  # from 1
     Column("newest", Boolean, nullable=False),
     Column("final", Boolean, nullable=False),  # computed after the month had ended
-    Column("vehicle", _NAME, nullable=False),  # that the device was bound to; empty: to none
+    Column("vin", String(17), nullable=False),  # of the car that the device was bound to; empty: to none
     Column("digest", String(64), nullable=False),  # SHA-256 of the model's file
     Column("computed_utc_ns", BigInteger, nullable=False),
     Column("checked_utc_ns", BigInteger, nullable=False),  # computed last, with this result
@@ -59,7 +59,7 @@ kept_quote = Table(
     metadata,
     Column("id", String(16), primary_key=True),
     Column("device", _NAME, nullable=False),  # empty: a car without a box
-    Column("vehicle", _NAME, nullable=False),
+    Column("vin", String(17), nullable=False),
     Column("owner", _NAME, nullable=False),  # the insurer's own reference, no name
     Column("policy", String(32), nullable=False),  # that it would renew; empty for none
     Column("regime", String(16), nullable=False),

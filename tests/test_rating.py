@@ -1,0 +1,371 @@
+"""Kept scores and quotes: what was told stays, what changed is told anew, and no price takes a score unasked."""
+
+from collections.abc import Iterator
+from dataclasses import replace as changed
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import pytest
+from sqlalchemy import Engine, event, func, insert, select, update
+
+from receiver import db, disputes, policies
+from receiver.policies import Policy
+from receiver.pricing import QuoteError
+from receiver.rating import batch, periods, portfolio, quotes, scores
+from receiver.rating.batch import Rated, score_all
+from receiver.rating.periods import RatingError
+from receiver.rating.quotes import Asked
+from receiver.rating.tables import kept_quote, kept_score
+from receiver.scoring.result import ScoreResult
+from receiver.scoring.score import score_vehicle
+from tests.pages import NOW, Desk, S, braking, clock_at, drive
+from tests.pricing import book, request_of, telematics
+from tests.scored import DAY, TESLA, V1, V2
+from tests.syncing import ListSource, postgresql
+
+OCTOBER = "2026-10"
+ENDS = periods.bounds(OCTOBER, "Asia/Shanghai")[1]
+LATER = NOW + DAY
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    if request.param == "sqlite":
+        made = Desk(db.open_database(f"sqlite:///{tmp_path / 'receiver.db'}"))
+        yield made
+        made.engine.dispose()
+        return
+    with postgresql() as url:
+        made = Desk(db.open_database(url))
+        yield made
+        made.engine.dispose()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(db.open_database(f"sqlite:///{tmp_path / 'receiver.db'}"))
+    yield made
+    made.engine.dispose()
+
+
+def driven(desk: Desk, seed: int = 1, days: int = 12, harsh: bool = False) -> ListSource:
+    """Drive once a day in the last days of October; with `harsh` brake in each drive."""
+    source = desk.enrol(seed)
+    for day in range(days):
+        sent(desk, source, ENDS - (day + 1) * DAY, f"boot-{day}", harsh)
+    return source
+
+
+def sent(desk: Desk, source: ListSource, at: int, boot: str, harsh: bool = False, received: int | None = None) -> None:
+    """Send one drive that began at `at`."""
+    events = [braking(300 * S), braking(500 * S)] if harsh else []
+    desk.send(source, [clock_at(at, 100 * S), *drive(100 * S, 900, events=events)], boot, received or at)
+
+
+def kept_rows(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.execute(select(func.count()).select_from(kept_score)).scalar_one()
+
+
+# months
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "2026-13", "2026-00", "2026-1", "1999-12", "2201-01", "9999-12", "２０２６-10", "x"]
+)
+def test_what_is_no_month_is_refused_by_name(wrong: str) -> None:
+    with pytest.raises(RatingError, match="write a month like 2026-10"):
+        periods.bounds(wrong, "Asia/Shanghai")
+
+
+def test_months_are_those_of_the_insurers_zone() -> None:
+    begins, ends = periods.bounds("2026-12", "Asia/Shanghai")
+    assert (ends - begins) // DAY == 31
+    assert periods.month_of(begins, "Asia/Shanghai") == "2026-12"
+    assert periods.month_of(begins, "UTC") == "2026-11"
+    assert periods.last_ended(ends, "Asia/Shanghai") == "2026-12"
+    assert periods.last_ended(ends - 1, "Asia/Shanghai") == "2026-11"
+    assert periods.last_ended(begins, "Asia/Shanghai") == "2026-11"
+
+
+# scores
+
+
+def test_a_month_is_kept_once_and_again_only_where_it_came_out_otherwise(desk: Desk) -> None:
+    source = driven(desk, harsh=True)
+    with desk.engine.begin() as connection:
+        first = scores.score_device(connection, source.device, OCTOBER, V2, NOW)
+        again = scores.score_device(connection, source.device, OCTOBER, V2, LATER)
+        assert (first.revision, first.final, first.trips) == (1, True, 12)
+        assert again == first._replace(checked_utc_ns=LATER)
+        whole = scores.result(connection, again)
+    assert whole == score_vehicle(desk.engine, source.device, V2, first.start_utc_ns, ENDS)
+    sent(desk, source, ENDS - 2 * 3600 * S, "boot-late", received=LATER)
+    with desk.engine.begin() as connection:
+        second = scores.score_device(connection, source.device, OCTOBER, V2, LATER + DAY)
+        assert (second.revision, second.trips) == (2, 13)
+        told = scores.revisions(connection, source.device, OCTOBER)
+        assert [(one.revision, one.newest) for one in told] == [(2, True), (1, False)]
+        assert scores.latest(connection, source.device) == second
+        assert scores.result(connection, told[1]) == whole  # what was told before can still be shown
+        # whoever computed before somebody else kept does not overwrite him
+        assert scores.score_device(connection, source.device, OCTOBER, V2, NOW) == second
+
+
+def test_while_the_month_lasts_its_row_is_written_again(small: Desk) -> None:
+    source = driven(small)
+    sent(small, source, NOW - 2 * DAY, "november-1")
+    with small.engine.begin() as connection:
+        first = scores.score_device(connection, source.device, "2026-11", V2, NOW - DAY)
+    sent(small, source, NOW - DAY // 2, "november-2")
+    with small.engine.begin() as connection:
+        second = scores.score_device(connection, source.device, "2026-11", V2, NOW)
+        assert (first.final, first.trips, first.end_utc_ns) == (False, 13, NOW - DAY)
+        assert (second.final, second.trips, second.revision) == (False, 14, 1)
+        after = periods.bounds("2026-11", V2.zone)[1]
+        last = scores.score_device(connection, source.device, "2026-11", V2, after)
+        assert (last.final, last.revision) == (True, 1)
+        scores.score_device(connection, source.device, OCTOBER, V2, after)
+        assert [one.period for one in scores.history(connection, source.device, 12)] == ["2026-11", OCTOBER]
+        assert [one.period for one in scores.history(connection, source.device, 1)] == ["2026-11"]
+        assert scores.history(connection, source.device, 12, "relativity/1") == []
+        with pytest.raises(RatingError, match="has not begun"):
+            scores.score_device(connection, source.device, "2027-01", V2, NOW)
+
+
+def test_disputed_and_unconfirmed_events_weigh_nothing_until_decided(small: Desk) -> None:
+    source = driven(small, harsh=True)
+    with small.engine.begin() as connection:
+        before = scores.score_device(connection, source.device, OCTOBER, V2, NOW)
+        event_of = (
+            next(x for x in scores.result(connection, before).lines if x.term == "severe_braking").shares[0].event
+        )
+    assert event_of is not None
+    entry = (event_of.lineage, event_of.lane, event_of.seq)
+    number = disputes.dispute_entry(small.engine, source.device, entry, "owner", "a dog", NOW + S)
+    assert score_all(small.engine, OCTOBER, V2, NOW + 2 * S) == Rated(1, 1, 1)
+    disputes.decide(small.engine, number, False, "adjuster", "there is no dog", NOW + 3 * S)
+    assert score_all(small.engine, OCTOBER, V2, NOW + 4 * S) == Rated(1, 1, 1)
+    with small.engine.connect() as connection:
+        third, second, first = scores.revisions(connection, source.device, OCTOBER)
+        assert second.relativity < first.relativity
+        assert third.relativity == first.relativity
+        assert scores.result(connection, second).exposure.events == {"harsh_braking.severe": 23}
+
+
+def test_a_damaged_row_says_so_and_is_computed_again(small: Desk) -> None:
+    source = driven(small)
+    score_all(small.engine, OCTOBER, V2, NOW)
+    with small.engine.begin() as connection:
+        connection.execute(update(kept_score).values(result=b"no frame"))
+        kept = scores.latest(connection, source.device)
+        assert kept is not None
+        with pytest.raises(RatingError, match="damaged"):
+            scores.result(connection, kept)
+    assert score_all(small.engine, OCTOBER, V2, LATER) == Rated(1, 0, 0)
+    assert score_all(small.engine, OCTOBER, V2, LATER, again=True) == Rated(1, 1, 1)
+    with small.engine.connect() as connection:
+        mended = scores.latest(connection, source.device)
+        assert mended is not None
+        assert isinstance(scores.result(connection, mended), ScoreResult)
+
+
+# all cars
+
+
+def test_a_run_skips_what_is_kept_and_scores_again_what_changed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "PAGE", 2)
+    sources = [driven(desk, seed, days=3, harsh=seed % 2 == 0) for seed in (1, 2, 3)]
+    desk.enrol(4)
+    heard: list[Rated] = []
+    assert score_all(desk.engine, OCTOBER, V2, NOW, told=heard.append) == Rated(4, 4, 4)
+    assert heard == [Rated(2, 2, 2), Rated(4, 4, 4)]
+    assert score_all(desk.engine, OCTOBER, V2, LATER) == Rated(4, 0, 0)
+    sent(desk, sources[1], ENDS + DAY, "november", received=LATER + S)  # not of that month: nothing to do
+    assert score_all(desk.engine, OCTOBER, V2, LATER + DAY) == Rated(4, 0, 0)
+    sent(desk, sources[1], ENDS - DAY // 2, "late", received=LATER + 2 * DAY)
+    assert score_all(desk.engine, OCTOBER, V2, LATER + 3 * DAY) == Rated(4, 1, 1)
+    assert score_all(desk.engine, OCTOBER, V2, LATER + 4 * DAY, again=True) == Rated(4, 4, 0)
+    assert kept_rows(desk.engine) == 5
+
+
+def test_a_run_that_is_cut_goes_on_where_it_was(small: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "PAGE", 1)
+    for seed in (1, 2, 3):
+        driven(small, seed, days=1)
+
+    class Cut(Exception):  # noqa: N818 - no error of ours
+        pass
+
+    def cut(done: Rated) -> None:
+        if done.vehicles == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        score_all(small.engine, OCTOBER, V2, NOW, told=cut)
+    assert kept_rows(small.engine) == 2
+    assert score_all(small.engine, OCTOBER, V2, NOW) == Rated(3, 1, 1)
+
+
+def test_workers_keep_the_same_rows(small: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "PAGE", 1)
+    for seed in (1, 2, 3):
+        driven(small, seed, days=2, harsh=seed == 2)
+    everything = select(kept_score).order_by(kept_score.c.device)
+    score_all(small.engine, OCTOBER, V2, NOW)
+    with small.engine.begin() as connection:
+        alone = connection.execute(everything).all()
+        connection.execute(kept_score.delete())
+    assert score_all(small.engine, OCTOBER, V2, NOW, workers=2) == Rated(3, 3, 3)
+    with small.engine.connect() as connection:
+        assert connection.execute(everything).all() == alone
+
+
+def made_up(engine: Engine, model: str, told: list[int | None]) -> None:
+    """Keep scores of devices without drives."""
+    common = {"model": model, "period": OCTOBER, "revision": 1, "newest": True, "final": True, "vin": ""}
+    common |= {"digest": "", "computed_utc_ns": NOW, "checked_utc_ns": NOW, "start_utc_ns": 0, "end_utc_ns": ENDS}
+    numbers = {"relativity": 1.5, "credibility": 0.5, "km": 100.0, "trips": 4, "result": b""}
+    rows = [{**common, **numbers, "device": f"rw-{n:016x}", "score": score} for n, score in enumerate(told)]
+    with engine.begin() as connection:
+        connection.execute(insert(kept_score), rows)
+
+
+def test_distribution_adds_up_and_names_nobody(desk: Desk) -> None:
+    made_up(desk.engine, "relativity/2", [0, 9, 10, 55, 55, 90, 100, None])
+    with desk.engine.connect() as connection:
+        told = portfolio.distribution(connection, "relativity/2", OCTOBER)
+        empty = portfolio.distribution(connection, "relativity/2", "2026-09")
+    assert (told.vehicles, told.scored, told.final, told.km, told.trips) == (8, 7, 8, 800.0, 32)
+    assert told.tens() == [2, 1, 0, 0, 0, 2, 0, 0, 0, 2]
+    assert told.mean == pytest.approx(319 / 7)
+    assert told.quantiles == {10: 0, 25: 9, 50: 55, 75: 90, 90: 100}
+    assert (told.credibility, told.relativity) == (0.5, 1.5)
+    assert b"rw-" not in msgspec.json.encode(told)
+    assert (empty.vehicles, empty.mean, empty.quantiles) == (0, None, {})
+
+
+def test_backtest_shows_shifts_and_who_moves_most(desk: Desk) -> None:
+    made_up(desk.engine, "relativity/1", [50, 50, 60, 70, None, 10])
+    made_up(desk.engine, "relativity/2", [52, 50, 40, 90, 33, None])
+    with desk.engine.connect() as connection:
+        told = portfolio.compare(connection, "relativity/1", "relativity/2", OCTOBER, movers=2)
+        with pytest.raises(RatingError, match="nothing is kept of 2026-10 under tesla/1"):
+            portfolio.compare(connection, "relativity/1", "tesla/1", OCTOBER)
+    assert (told.both, told.only_a, told.only_b) == (4, 1, 1)
+    assert told.shifts == {-20: 1, 0: 1, 2: 1, 20: 1}
+    assert (told.mean_shift, told.moved_over_5) == (0.5, 2)
+    assert [(m.device[-1], m.shift) for m in told.movers] == [("2", -20), ("3", 20)]
+    # ranks 1.5 1.5 3 4 against 3 2 1 4
+    assert told.correlation == pytest.approx(1.5 / (4.5 * 5.0) ** 0.5)
+
+
+def test_backtest_scores_what_is_missing_under_both_models(small: Desk) -> None:
+    for seed in (1, 2):
+        driven(small, seed, harsh=seed == 2)
+    score_all(small.engine, OCTOBER, V2, NOW)
+    told = portfolio.backtest(small.engine, V2, V1, OCTOBER, NOW)
+    assert (told.a.model, told.b.model, told.both) == ("relativity/2", "relativity/1", 2)
+    assert kept_rows(small.engine) == 4
+
+
+# quotes
+
+
+def asked(device: str = "", **given: object) -> Asked:
+    request = request_of(start=date(2026, 12, 1), history=request_of().history)
+    return Asked(request=request, device=device, **given)  # type: ignore[arg-type]
+
+
+def test_a_score_enters_a_price_only_with_consent_and_the_quote_stays_as_told(desk: Desk) -> None:
+    source = driven(desk, harsh=True)
+    with desk.engine.begin() as connection:
+        plain = quotes.quote(connection, asked(source.device), book(), NOW, "page")
+        told = quotes.quote(connection, asked(source.device), book(), NOW, "page", consent="consent-7")
+        assert (plain.no_score, plain.consent, plain.total_fen) == ("no_consent", "", plain.plain_fen)
+        assert (told.no_score, told.consent) == ("", "consent-7")
+        assert (told.score_model, told.score_period, told.score_revision) == ("relativity/2", OCTOBER, 1)
+        assert told.plain_fen == plain.total_fen
+        assert told.total_fen > told.plain_fen  # it brakes hard in every drive
+        whole = quotes.answer(connection, told.id)
+        assert quotes.yuan(told.total_fen) == whole.total_yuan == told.total_yuan
+        assert whole.request.telematics is not None
+        assert whole.score_version == f"{V2.id} {V2.digest[:12]}"
+        assert told.valid_on(whole.valid_until)
+        assert quotes.quote(connection, asked(source.device), book(), NOW, "page", consent="consent-7") == told
+        assert quotes.quote_of(connection, told.id) == told
+        assert connection.execute(select(func.count()).select_from(kept_quote)).scalar_one() == 2
+
+
+def test_why_no_score_entered_is_said(small: Desk) -> None:
+    source = small.enrol()
+    with small.engine.begin() as connection:
+        ask = quotes.quote(connection, asked(), book(), NOW, "page", consent="c")
+        assert ask.no_score == "no_device"
+        idle = quotes.quote(connection, asked(source.device), book(), NOW, "page", consent="c")
+        assert (idle.no_score, idle.consent) == ("not_driven", "")
+        tesla = quotes.quote(connection, asked(source.device, model=TESLA.id), book(), NOW, "page", consent="c")
+        assert tesla.no_score == "not_for_price"
+        assert {ask.no_score, idle.no_score, tesla.no_score} <= set(quotes.NO_SCORE)
+
+
+def test_nobody_hands_in_a_score_or_another_cars_policy(small: Desk) -> None:
+    source = small.enrol()
+    other = Policy("P1", "", "鲁B12345", "2020", date(2026, 1, 1), date(2026, 12, 31), device="rw-" + "0" * 16)
+    wrong = asked(source.device)
+    forged = msgspec.structs.replace(
+        wrong, request=msgspec.structs.replace(wrong.request, telematics=telematics("0.5"))
+    )
+    with small.engine.begin() as connection:
+        policies.put(connection, other)
+        with pytest.raises(QuoteError, match="telematics"):
+            quotes.quote(connection, forged, book(), NOW, "page", consent="c")
+        with pytest.raises(RatingError, match="not enrolled"):
+            quotes.quote(connection, asked("rw-nobody"), book(), NOW, "page")
+        with pytest.raises(RatingError, match="is of another car"):
+            quotes.quote(connection, asked(source.device, policy="P1"), book(), NOW, "page")
+        with pytest.raises(RatingError, match="there is none"):
+            quotes.quote(connection, asked(policy="P2"), book(), NOW, "page")
+        with pytest.raises(RatingError, match="there is none"):
+            quotes.answer(connection, "0" * 16)
+        assert quotes.quotes(connection)[0] == []
+
+
+def test_quotes_come_in_pages_by_whose_they_are(small: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotes, "PAGE", 2)
+    mine = Policy("P1", "", "鲁B12345", "2020", date(2026, 1, 1), date(2026, 12, 31), owner="owner-7")
+    with small.engine.begin() as connection:
+        policies.put(connection, mine)
+        policies.put(connection, changed(mine, id="P2", owner="owner-8"))
+        for n in range(3):
+            quotes.quote(connection, asked(policy="P1"), book(), NOW + n * S, "page")
+        quotes.quote(connection, asked(policy="P2"), book(), NOW, "page")
+        found, page = quotes.quotes(connection, owner="owner-7")
+        assert ([q.given_utc_ns for q in found], page.pages, page.total) == ([NOW + 2 * S, NOW + S], 2, 3)
+        assert len(quotes.quotes(connection, owner="owner-7", page=2)[0]) == 1
+        assert quotes.quotes(connection, policy="P2")[1].total == 1
+        assert quotes.quotes(connection, devices=[])[1].total == 0
+        assert quotes.quotes(connection, page=99)[1].number == 2
+
+
+def test_lists_of_scores_and_quotes_read_no_whole_table(small: Desk) -> None:
+    source = driven(small, days=1)
+    said: set[tuple[str, tuple[object, ...]]] = set()
+
+    @event.listens_for(small.engine, "before_cursor_execute")
+    def _note(_: object, __: object, statement: str, parameters: tuple[object, ...], *___: object) -> None:
+        if statement.startswith("SELECT"):
+            said.add((statement, parameters))
+
+    with small.engine.begin() as connection:
+        quotes.quote(connection, asked(source.device, owner="o"), book(), NOW, "page", consent="c")
+        scores.history(connection, source.device, 12)
+        portfolio.distribution(connection, V2.id, OCTOBER)
+        quotes.quotes(connection, owner="o")
+        quotes.quotes(connection, devices=[source.device])
+    score_all(small.engine, OCTOBER, V2, NOW)
+    with small.engine.connect() as connection:
+        plans = [r[3] for s, p in said for r in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {s}", p).all()]
+    assert plans
+    assert not [plan for plan in plans if plan.startswith("SCAN kept_")]
