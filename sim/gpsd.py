@@ -66,7 +66,9 @@ class FakeGpsd:
         listener = socket.create_server(self.address)
         self.address = listener.getsockname()[:2]
         woken, self._waker = socket.socketpair()
-        self._thread = threading.Thread(target=self._serve, args=(listener, woken), name="fake gpsd", daemon=True)
+        waiting = selectors.DefaultSelector()  # here, so that all that is open is so on return
+        asked = (waiting, listener, woken)
+        self._thread = threading.Thread(target=self._serve, args=asked, name="fake gpsd", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -123,9 +125,9 @@ class FakeGpsd:
                     with suppress(OSError):
                         client.shutdown(socket.SHUT_RDWR)
 
-    def _serve(self, listener: socket.socket, woken: socket.socket) -> None:
+    def _serve(self, waiting: selectors.BaseSelector, listener: socket.socket, woken: socket.socket) -> None:
         clients: dict[socket.socket, bytes] = {}
-        with selectors.DefaultSelector() as waiting, listener, woken:
+        with waiting, listener, woken:
             waiting.register(listener, selectors.EVENT_READ)
             waiting.register(woken, selectors.EVENT_READ)
             while True:
