@@ -75,6 +75,7 @@ class CameraAtWork:
         self._hold_ns = hold_ns
         self._stopping = threading.Event()
         self._resting = threading.Event()
+        self._filming = False  # set before `_resting` is read, so that whoever sets that one sees this one
         self._woken = threading.Event()  # set by whatever ends a rest
         self._busy: dict[str, tuple[str, int]] = {}  # thread -> step, since when
         self._past: dict[str, int] = {}  # counts of sessions that are over
@@ -104,8 +105,8 @@ class CameraAtWork:
 
     @property
     def resting(self) -> bool:
-        """Say whether it was told to rest."""
-        return self._resting.is_set()
+        """Say whether it rests: it was told to, has let go of the camera, and its last segment is whole."""
+        return self._resting.is_set() and not self._filming
 
     def join(self, seconds: float) -> bool:
         """Wait for the end; say whether it came."""
@@ -151,7 +152,9 @@ class CameraAtWork:
             while not self._stopping.is_set() and clock.monotonic_ns() < self._hold_ns:
                 clock.wait(self._stopping, READ_S)
             while not self._stopping.is_set() and not self.ended:
+                self._filming = True
                 if self._resting.is_set():
+                    self._filming = False
                     self.reason = ""
                     clock.wait(self._woken, REST_S)
                     continue
@@ -164,6 +167,8 @@ class CameraAtWork:
                     if not self.reason:
                         log.warning("%s: %s", self.name, trouble)
                     self.reason = str(trouble)
+                finally:
+                    self._filming = False
                 self.attempts += 1
                 losses = 0 if self.work.kept > kept else losses + 1
                 if not self.ended:
