@@ -21,6 +21,7 @@ from receiver.jt808 import alarms, messages, tables
 from receiver.jt808.frame import Message, encode
 from receiver.jt808.gateway import Gateway
 from receiver.jt808.messages import Answer, Location
+from receiver.jt808.settings import TerminalSettings
 from tests.pages import SPEEDING, Desk, S, braking, clock_at, drive
 from tests.platforms import CUT, Platform, general, listening, settings, telling, terminal, until
 from tests.sample_records import crash
@@ -191,7 +192,7 @@ def test_a_slow_answer_is_asked_for_again_with_the_same_number_and_counts_once(d
 
     async def scenario() -> None:
         async with listening(Platform(script)) as platform:
-            configured = settings(platform.port, {device: terminal()}, answer_timeout_s=0.2)
+            configured = settings(platform.port, {device: terminal()}, answer_timeout_s=1.0)
             async with telling(desk.engine, configured):
                 await until(lambda: (r := row(desk.engine, device)) is not None and r.told == 101)
             assert held[0] == held[1]
@@ -379,18 +380,80 @@ def test_only_what_the_owner_agreed_to_is_told_and_then_the_terminal_signs_off(d
     asyncio.run(scenario())
 
 
-def test_nothing_after_the_end_of_consent_is_told(desk: Desk) -> None:
-    future = replace(track_of(), start_ns=track_of().start_ns + 86_400 * S)  # beyond the end
-    device = driven(desk, future).device
-    end = datetime.fromtimestamp(clock.wall_ns() // S + 2, UTC)
+class Wall:
+    """The wall clock of the gateway, which a test may set on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead_ns, real = 0, clock.wall_ns
+        monkeypatch.setattr(clock, "wall_ns", lambda: real() + self.ahead_ns)
+
+
+HOUR = 3600 * S
+
+
+def ending_in_an_hour() -> TerminalSettings:
+    return terminal(consent_until=datetime.fromtimestamp(clock.wall_ns() // S + 3600, UTC))
+
+
+def test_nothing_after_the_end_of_consent_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    future = replace(track_of(), start_ns=clock.wall_ns() - BEGIN + 2 * HOUR)  # beyond the end
+    device, wall = driven(desk, future).device, Wall(monkeypatch)
 
     async def scenario() -> None:
         async with listening(Platform()) as platform:
-            configured = settings(platform.port, {device: terminal(consent_until=end)})
+            configured = settings(platform.port, {device: ending_in_an_hour()}, heartbeat_s=0.05)
             async with telling(desk.engine, configured) as running:
-                await asyncio.wait_for(running, 15)
-            assert [x.utc_s for x in platform.kept] == times(track_of())
+                await platform.until(lambda: messages.HEARTBEAT in platform.ids())  # there is nothing more to tell
+                assert [x.utc_s for x in platform.kept] == times(track_of())
+                wall.ahead_ns = 2 * HOUR
+                await asyncio.wait_for(running, 20)
+            assert len(platform.kept) == 101
             assert platform.ids()[-1] == messages.DEREGISTER
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_waits_when_consent_ends_is_not_told_and_nothing_is_repeated(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    device, wall = driven(desk).device, Wall(monkeypatch)
+
+    def script(platform: Platform, message: Message) -> Any:
+        if message.id != messages.LOCATIONS:
+            return None
+        wall.ahead_ns = 2 * HOUR  # the first batch is on its way; two more wait
+        return None if answered else b""
+
+    async def scenario() -> None:
+        async with listening(Platform(script)) as platform:
+            configured = settings(platform.port, {device: ending_in_an_hour()}, answer_timeout_s=0.2)
+            async with telling(desk.engine, configured) as running:
+                await asyncio.wait_for(running, 20)
+            assert platform.ids()[-2:] == [messages.LOCATIONS, messages.DEREGISTER]
+            assert platform.ids().count(messages.LOCATIONS) == 1
+            assert (0 < row(desk.engine, device).told < 101) == answered
+
+    asyncio.run(scenario())
+
+
+def test_a_terminal_that_the_platform_forgot_does_not_register_again_when_consent_has_ended(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, wall = driven(desk).device, Wall(monkeypatch)
+
+    async def scenario() -> None:
+        async with listening(Platform()) as platform:
+            configured = settings(platform.port, {device: ending_in_an_hour()})
+            async with telling(desk.engine, configured):
+                await until(lambda: (r := row(desk.engine, device)) is not None and r.told == 101)
+            platform.code = "new"
+            wall.ahead_ns = 2 * HOUR
+            async with telling(desk.engine, configured) as running:
+                await asyncio.wait_for(running, 20)
+            assert platform.ids()[-1] == messages.AUTHENTICATE
+            assert len(platform.registrations) == 1
+        assert (row(desk.engine, device).state, row(desk.engine, device).code) == ("off", None)
 
     asyncio.run(scenario())
 

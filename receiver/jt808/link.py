@@ -11,16 +11,21 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, Final
 
+from agent import clock
 from receiver.jt808 import messages
 from receiver.jt808.frame import Assembly, Deframer, FrameError, Message, encode, split
 from receiver.jt808.messages import Answer, RegistrationAnswer
-from receiver.jt808.settings import Jt808Settings
+from receiver.jt808.settings import ALWAYS_NS, Jt808Settings
 
 _READ: Final = 4096
 
 
 class LinkBroken(Exception):  # noqa: N818 - what happened to the link
     """The link is of no use any more; the text says why."""
+
+
+class TooLate(Exception):  # noqa: N818 - what the clock said
+    """The time until which a message might be sent is over; it was not sent, or not again."""
 
 
 class Link:
@@ -70,8 +75,11 @@ class Link:
         self._writer.close()
         await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
 
-    async def ask(self, id: int, body: bytes) -> Answer | RegistrationAnswer:
-        """Send a message and return the platform's answer to it; raise LinkBroken."""
+    async def ask(self, id: int, body: bytes, until_ns: int = ALWAYS_NS) -> Answer | RegistrationAnswer:
+        """Send a message and return the platform's answer to it; raise LinkBroken.
+
+        Nothing of it is sent from `until_ns` (UTC) on, no repetition either: raise TooLate.
+        """
         parts = split(id, self._phone, next(self._serials) & 0xFFFF, body)
         for _ in parts[1:]:
             next(self._serials)
@@ -82,7 +90,7 @@ class Link:
         try:
             for repetition in range(self._settings.retransmissions + 1):
                 for part in parts:
-                    await self._send(part)
+                    await self._send(part, until_ns)
                 either: set[asyncio.Future[Any]] = {answered, self._ear}
                 await asyncio.wait(either, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
                 if answered.done():
@@ -107,8 +115,10 @@ class Link:
         if self._ear.done():
             raise LinkBroken(str(self._ear.exception() or "the platform closed the link"))
 
-    async def _send(self, message: Message) -> None:
+    async def _send(self, message: Message, until_ns: int = ALWAYS_NS) -> None:
         await self._pace()
+        if clock.wall_ns() >= until_ns:
+            raise TooLate
         try:
             self._writer.write(encode(message))
             await asyncio.wait_for(self._writer.drain(), self._settings.answer_timeout_s)

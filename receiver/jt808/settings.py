@@ -7,7 +7,7 @@ from typing import Final, Literal
 from agent.clock import NS_PER_S
 
 Datum = Literal["wgs84", "gcj02"]
-_ALWAYS_NS: Final = 2**62
+ALWAYS_NS: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class TerminalSettings:
         """From when until when (UTC ns, the end excluded) positions may be told; an empty span without consent."""
         if self.consent_from is None:
             return 0, 0
-        until = _ALWAYS_NS if self.consent_until is None else _ns(self.consent_until)
+        until = ALWAYS_NS if self.consent_until is None else _ns(self.consent_until)
         return _ns(self.consent_from), until
 
 

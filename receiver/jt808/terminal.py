@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 from zlib import crc32
 
@@ -13,7 +14,7 @@ from agent import clock
 from agent.clock import NS_PER_S
 from receiver.jt808 import messages, positions, tables
 from receiver.jt808.frame import FrameError
-from receiver.jt808.link import Link, LinkBroken, pause
+from receiver.jt808.link import Link, LinkBroken, TooLate, pause
 from receiver.jt808.messages import Answer, Authentication, Registration, RegistrationAnswer
 from receiver.jt808.positions import Due, Place
 from receiver.jt808.settings import Jt808Settings, TerminalSettings
@@ -108,11 +109,14 @@ class Terminal:
         try:
             await self._sign_in(link)
             await self._say("online", "")
-            while clock.wall_ns() < self._of.allowed[1]:
-                await self._tell(link, began_ns)
+            with suppress(TooLate):
+                while clock.wall_ns() < self._of.allowed[1]:
+                    await self._tell(link, began_ns)
             await link.ask(messages.DEREGISTER, b"")
             await self._office.note(lambda c: tables.keep_code(c, self._device, None))
             await self._say("signed_off", "consent ended")
+        except TooLate:  # it is not registered, and may not register any more
+            return
         finally:
             await link.close()
 
@@ -129,7 +133,7 @@ class Terminal:
     async def _register(self, link: Link) -> str:
         s, of = self._office.settings, self._of
         asked = Registration(s.province, s.city, s.maker, s.model, of.terminal, of.plate_colour, of.plate)
-        answer = await link.ask(messages.REGISTER, asked.encode())
+        answer = await link.ask(messages.REGISTER, asked.encode(), self._of.allowed[1])
         if not isinstance(answer, RegistrationAnswer):
             raise Refused(f"the platform answers a registration with the general result {answer.result}")
         if answer.result != messages.REGISTERED:
@@ -226,7 +230,8 @@ class Terminal:
         return len(run)
 
     async def _send(self, link: Link, id: int, body: bytes) -> int:
-        answer = await link.ask(id, body)
+        """Send what the owner's consent covers, so nothing after its end; return the platform's result."""
+        answer = await link.ask(id, body, self._of.allowed[1])
         self._told_ns = clock.monotonic_ns()
         if not isinstance(answer, Answer):
             raise LinkBroken(f"the platform answers 0x{id:04x} with a registration")
