@@ -24,7 +24,7 @@ from agent.evidence.software import installed
 from agent.evidence.timestamp import Stamper
 from agent.incident.folder import PACKAGES, acknowledge, look, write_files
 from agent.records import Package
-from agent.store import Store
+from agent.store import Store, StoreSettings
 from tests.packing import (
     BOOT,
     T0_NS,
@@ -231,6 +231,20 @@ def test_resuming_reads_one_package_a_call_and_none_that_the_receiver_holds(
         for _ in range(6):
             assert again.tend(T0_NS) == []
         assert read == [crashes[1].id, crashes[3].id, crashes[2].id]
+
+
+def test_what_the_receiver_holds_is_not_told_again_when_its_record_is_pruned(tmp_path: Path) -> None:
+    day_ns = 86_400 * S
+    with Store.open(tmp_path, StoreSettings(acknowledged_days=10)) as store:
+        package = packed(tmp_path, store)
+        acknowledge(tmp_path / PACKAGES, package.name)
+        store.acknowledge(store.heads())
+        store.prune(UTC_NS + 20 * day_ns)
+        assert store.records(Package) == []
+        again = Packager(store, tmp_path / PACKAGES, BOOT)
+        assert again.tend(T0_NS + 20 * day_ns) == []
+        write_files(package, {"clip-rear.mp4": b"late"})  # something new is
+        assert len(again.tend(T0_NS + 21 * day_ns)) == 1
 
 
 def test_a_record_that_the_store_refused_is_told_after_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

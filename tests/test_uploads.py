@@ -17,9 +17,9 @@ from agent.errors import ConfigError
 from agent.filemessages import Files, OpenFile
 from agent.incident.folder import PACKAGES, marker
 from agent.link import Arrived, Down, Up
-from agent.records import Health, Package
+from agent.records import Clock, Health, Package
 from agent.settings import load_agent
-from agent.store import Store
+from agent.store import Store, StoreSettings
 from agent.sync import Sync
 from agent.upload.budget import DAY_NS, ENVELOPE, LEASE, Budget
 from agent.upload.pace import Pace
@@ -29,7 +29,7 @@ from receiver import db, devices
 from receiver.ingest import Ingest
 from tests.sample_records import crash, event
 from tests.test_sync import FakeUplink
-from tests.uploading import INCIDENT, add_package, contents, file_store, some_files
+from tests.uploading import INCIDENT, add_package, contents, file_store, package, some_files
 
 
 class Bench:
@@ -431,3 +431,26 @@ def test_packages_are_listed_by_command(bench: Bench, caplog: pytest.LogCaptureF
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert INCIDENT in shown
     assert "100 %" in shown
+
+
+def test_what_is_remembered_of_uploads_does_not_grow_with_the_packages_that_ever_were(tmp_path: Path) -> None:
+    def count(table: str) -> int:
+        return int(store._database.rows(f"SELECT COUNT(*) FROM {table}")[0][0])
+
+    most = {"uploaded_file": 0, "uploaded_package": 0}
+    with Store.open(tmp_path, StoreSettings(acknowledged_days=10)) as store:
+        store.begin_boot("boot-1")
+        store.append([(0, Clock(t_ns=0, offset_ns=1000 * DAY_NS, quality="gnss", uncertainty_ns=1))])
+        for day in range(40):
+            made = package(f"{day:016x}", {name: contents(day, 50 + i) for i, name in enumerate(some_files(day, 0))})
+            store.append([(day * DAY_NS, made)])
+            store.acknowledge({"clip": store.heads()["clip"], "event": 1})
+            store.uploads.keep_progress({file.sha256: file.size // 2 for file in made.files})
+            if day < 39:  # the last is still being sent
+                store.uploads.acknowledge(made.incident, store.uploads.packages()[-1].digest)
+            store.prune((1000 + day) * DAY_NS)
+            most = {table: max(rows, count(table)) for table, rows in most.items()}
+        assert most["uploaded_file"] == 6
+        assert most["uploaded_package"] <= 12
+        (last,) = [p for p in store.uploads.packages() if not p.acknowledged]
+        assert store.uploads.progress() == {file.sha256: file.size // 2 for file in last.package.files}

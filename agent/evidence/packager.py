@@ -147,13 +147,16 @@ class Packager:
         state = self._state(incident, known)
         if state == "signed" and not known.complete and not material.waiting:
             state = "stale"  # what was waited for was given up, and the manifest must say so
-        if state == "stale" and (not material.waiting or now_ns - known.since_ns >= PATIENCE_NS):
+        packed = state == "stale" and (not material.waiting or now_ns - known.since_ns >= PATIENCE_NS)
+        if packed:
             package(incident, self._store, self._key, material, self._boot, now_ns)
             known.stats = _stats(folder)
             state = self._state(incident, known)
         if state in ("stale", "unread"):
             return None
-        told = self._tell(incident, now_ns)
+        # the receiver holds it, and so long ago that its record is pruned: telling again would send it again
+        forgotten = incident.acknowledged and not packed and incident.id not in self._told
+        told = None if forgotten else self._tell(incident, now_ns)
         known.changed_ns, known.since_ns = folder.stat().st_mtime_ns, None
         known.settled = known.complete or state == "foreign"
         return told

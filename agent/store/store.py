@@ -236,6 +236,7 @@ class Store:
     def prune(self, now_utc_ns: int | None) -> retention.PruneReport:
         """Remove old samples and old acknowledged records; `now_utc_ns` None while the date is not known."""
         report = retention.prune(self._database, self._settings, now_utc_ns)
+        self.uploads.prune()
         self._samples.recount()
         return report
 

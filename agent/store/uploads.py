@@ -75,6 +75,14 @@ class UploadTable:
                 list(acknowledged.items()),
             )
 
+    def prune(self) -> None:
+        """Forget how far the files of packages are that nobody waits for, and packages that the store knows no more."""
+        waiting = {f.sha256 for p in self.packages() if not p.acknowledged for f in p.package.files}
+        with self._database.transaction() as connection:
+            gone = [(file,) for (file,) in connection.execute("SELECT file FROM uploaded_file") if file not in waiting]
+            connection.executemany("DELETE FROM uploaded_file WHERE file = ?", gone)
+            connection.execute("DELETE FROM uploaded_package WHERE incident NOT IN (SELECT incident FROM package)")
+
     def traffic(self) -> dict[tuple[int, str], int]:
         """Return the bytes counted so far, by day (days since 1970-01-01 UTC) and class."""
         return {(day, kind): n for day, kind, n in self._database.rows("SELECT day, kind, bytes FROM traffic")}
