@@ -18,7 +18,7 @@ from agent.errors import ConfigError
 from receiver import db
 
 LOCAL: Final = "local"  # there is no sign-in yet: whoever sits at this machine
-WHAT: Final = ("page", "file", "package", "check", "command", "export")
+WHAT: Final = ("page", "file", "package", "check", "command", "export", "binding", "consent", "erasure")
 _ADVISORY: Final = 7238  # PostgreSQL: one appends at a time
 _AT_ONCE: Final = 1000
 # A player asks for a video in dozens of ranges: those of one look are one row.

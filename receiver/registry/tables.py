@@ -17,7 +17,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    UniqueConstraint,
 )
 
 from receiver import db
@@ -91,13 +90,12 @@ consent = Table(
     Column("owner", _NAME, nullable=False),
     Column("purpose", String(16), nullable=False),  # receiver.registry.consents.PURPOSES
     Column("given", Boolean, nullable=False),  # or withdrawn
-    Column("at_utc_ns", BigInteger, nullable=False),  # of one device never twice the same, and rising
+    Column("at_utc_ns", BigInteger, nullable=False),  # rising with the ids of one device
     Column("version", String(16), nullable=False),  # of the text that was shown; empty where it was withdrawn
     Column("language", String(8), nullable=False),
     Column("digest", String(64), nullable=False),  # SHA-256 of that text
     Column("by", _NAME, nullable=False),  # who wrote it down
     Column("how", String(200), nullable=False),  # "page", or where the paper is
-    UniqueConstraint("device", "at_utc_ns", name="consent_moment"),
     Index("consent_of", "device", "purpose", "at_utc_ns"),
 )
 
@@ -113,6 +111,7 @@ erasure = Table(
     Column("purpose", String(16), nullable=False),  # what was withdrawn
     Column("asked_utc_ns", BigInteger, nullable=False),
     Column("asked_by", _NAME, nullable=False),
+    Column("until_utc_ns", BigInteger, nullable=False),  # of what was received before
     Column("due_utc_ns", BigInteger, nullable=False),  # to be done before
     Column("state", String(16), nullable=False),  # receiver.registry.erasure.STATES
     Column("done_utc_ns", BigInteger),

@@ -1,0 +1,183 @@
+"""What owners agreed to: which text, when, for what; given and withdrawn rows are added and never changed.
+
+Each purpose is agreed to on its own (PIPL articles 23 and 29), and withdrawing is as easy as giving. What rests on
+another purpose ends with it. Withdrawing opens the erasure of what was kept for it, and the device is told.
+"""
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, Engine, Row, func, insert, select
+
+from receiver import access, db
+from receiver.access import Look
+from receiver.registry import erasures, tables, vehicles
+from receiver.registry.refusals import RegistryError
+from receiver.registry.wording import current, latest
+
+PURPOSES: Final = ("recording", "scoring", "video", "regulator", "clip")
+# purpose -> what must be agreed to as well: it makes no sense alone
+RESTS_ON: Final[dict[str, tuple[str, ...]]] = {
+    "recording": (),
+    "scoring": ("recording",),
+    "video": ("recording",),
+    "regulator": ("recording",),
+    "clip": ("recording", "video"),
+}
+
+
+class Consent(NamedTuple):
+    """One row: a consent given, or its withdrawal."""
+
+    id: str  # C1, C2, …
+    device: str
+    vin: str
+    owner: str
+    purpose: str
+    given: bool
+    at_utc_ns: int
+    version: str  # of the text
+    language: str
+    digest: str  # SHA-256 of the text as it was shown
+    by: str
+    how: str
+
+
+def give(
+    engine: Engine,
+    device: str,
+    purpose: str,
+    now_ns: int,
+    *,
+    by: str,
+    version: str = "",
+    language: str = "zh",
+    how: str = "page",
+    address: str = "",
+) -> Consent:
+    """Write down that the owner of a device's vehicle agrees to a purpose, by the text that was shown.
+
+    `version` is that of the text; one that is not the newest any more is refused (409), so that nobody agrees to what
+    was changed meanwhile; empty takes the newest. Raise RegistryError.
+    """
+    _known(purpose)
+    text = latest(purpose)
+    if version not in ("", text.version):
+        raise RegistryError(f"consent to {purpose}: the text is now {text.version}; read it again", "version", 409)
+    shown = current(purpose, language)
+    access.append(engine, Look(by, address, device[:64], "", "consent", f"give {purpose}"), now_ns)
+    with engine.begin() as connection:
+        vin, owner = _whose(connection, device)
+        lacking = [p for p in RESTS_ON[purpose] if not _in_force(connection, device, p)]
+        if lacking:
+            said = f"consent to {purpose}: rests on {', '.join(lacking)}, which is not agreed to; agree to that first"
+            raise RegistryError(said, "purpose", 409)
+        told = {"version": text.version, "language": language, "digest": shown.digest}
+        return _append(
+            connection, device, vin, owner, purpose, True, _moment(connection, device, now_ns), by, how, told
+        )
+
+
+def withdraw(
+    engine: Engine, device: str, purpose: str, now_ns: int, *, by: str, how: str = "page", address: str = ""
+) -> list[Consent]:
+    """Write down that a purpose, and what rests on it, is agreed to no more; return the rows, [] where none was.
+
+    What was kept for it is erased (receiver.registry.erasing), on the device within seconds of its being told.
+    """
+    _known(purpose)
+    access.append(engine, Look(by, address, device[:64], "", "consent", f"withdraw {purpose}"), now_ns)
+    with engine.begin() as connection:
+        rows = _withdraw(connection, device, purpose, by, how, now_ns)
+        if rows:
+            erasures.open_for(connection, device, rows[0].owner, purpose, by, now_ns)
+    return rows
+
+
+def end(connection: Connection, device: str, by: str, how: str, now_ns: int) -> None:
+    """End everything that was agreed to for a device, because it leaves the car; nothing is erased by this."""
+    _withdraw(connection, device, "recording", by, how, now_ns)
+
+
+def in_force(connection: Connection, device: str, purpose: str, at_ns: int) -> Consent | None:
+    """Return the consent to a purpose that held for a device at a time (UTC ns), None where there was none."""
+    t = tables.consent
+    of = (t.c.device == device, t.c.purpose == purpose, t.c.at_utc_ns <= at_ns)
+    row = connection.execute(select(t).where(*of).order_by(t.c.id.desc()).limit(1)).one_or_none()
+    return _consent(row) if row is not None and row.given else None
+
+
+def history(connection: Connection, device: str) -> list[Consent]:
+    """Return all that was given and withdrawn for a device, first things first."""
+    t = tables.consent
+    return [_consent(row) for row in connection.execute(select(t).where(t.c.device == device).order_by(t.c.id))]
+
+
+def standing(connection: Connection, device: str) -> dict[str, Consent]:
+    """Return the last row of every purpose that was ever agreed to for a device."""
+    return {row.purpose: row for row in history(connection, device)}
+
+
+def _in_force(connection: Connection, device: str, purpose: str) -> bool:
+    return in_force(connection, device, purpose, 2**62) is not None
+
+
+def _withdraw(connection: Connection, device: str, purpose: str, by: str, how: str, now_ns: int) -> list[Consent]:
+    last = standing(connection, device)
+    ends = [p for p in PURPOSES if p == purpose or purpose in RESTS_ON[p]]
+    nothing = {"version": "", "language": "", "digest": ""}
+    at_ns = _moment(connection, device, now_ns)
+    return [
+        _append(connection, device, last[p].vin, last[p].owner, p, False, at_ns, by, how, nothing)
+        for p in ends
+        if p in last and last[p].given
+    ]
+
+
+def _moment(connection: Connection, device: str, now_ns: int) -> int:
+    """Return a time for new rows beyond all before: a clock that was set back must not undo what came last."""
+    t = tables.consent
+    last = connection.execute(select(func.max(t.c.at_utc_ns)).where(t.c.device == device)).scalar()
+    return now_ns if last is None else max(now_ns, last + 1)
+
+
+def _append(
+    connection: Connection,
+    device: str,
+    vin: str,
+    owner: str,
+    purpose: str,
+    given: bool,
+    at_ns: int,
+    by: str,
+    how: str,
+    text: dict[str, str],
+) -> Consent:
+    t = tables.consent
+    row = {"device": device, "vin": vin, "owner": owner, "purpose": purpose, "given": given, "at_utc_ns": at_ns}
+    row |= {"by": by[:64], "how": how[:200], **text}
+    made = connection.execute(insert(t).values(**row)).inserted_primary_key
+    assert made is not None
+    connection.execute(db.upsert(connection, tables.consent_untold, {"device": device}, ["device"]))
+    return Consent(id=f"C{made[0]}", **row)
+
+
+def _whose(connection: Connection, device: str) -> tuple[str, str]:
+    """Return VIN and owner of the vehicle that a device is in; raise RegistryError."""
+    b = tables.binding
+    vin = connection.execute(select(b.c.vin).where(b.c.device == device, b.c.ended_utc_ns.is_(None))).scalar()
+    car = None if vin is None else vehicles.get(connection, vin)
+    if car is None:
+        raise RegistryError(
+            f"device {device[:64]}: is in no vehicle, so nobody can agree; bind it first", "device", 409
+        )
+    return car.vin, car.owner
+
+
+def _known(purpose: str) -> None:
+    if purpose not in PURPOSES:
+        raise RegistryError(f"consent: purpose {purpose[:32]!r} is unknown; known: {', '.join(PURPOSES)}", "purpose")
+
+
+def _consent(row: Row[object]) -> Consent:
+    same = {name: getattr(row, name) for name in Consent._fields if name not in ("id", "given")}
+    return Consent(id=f"C{row.id}", given=bool(row.given), **same)

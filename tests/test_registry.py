@@ -1,0 +1,195 @@
+"""Owners, vehicles, bindings and consents at the receiver."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+
+from receiver import access, db
+from receiver.registry import bindings, consents, erasures, owners, tables, vehicles, wording
+from receiver.registry.owners import Owner
+from receiver.registry.refusals import RegistryError
+from tests.registering import DAY, DEVICE, NOW, OTHER, OTHER_VIN, VIN, agreed, bound, car, enrolled, registered
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = db.open_database(f"sqlite:///{tmp_path}/r.db")
+    yield made
+    made.dispose()
+
+
+def offered(engine: Engine, vin: str = VIN, now_ns: int = NOW) -> str:
+    with engine.begin() as connection:
+        return bindings.offer(connection, vin, now_ns)
+
+
+def looks(engine: Engine) -> list[str]:
+    with db.reading(engine) as connection:
+        table = db.access_log
+        return list(connection.execute(select(table.c.name).order_by(table.c.seq)).scalars())
+
+
+def test_a_vehicle_without_its_use_class_is_refused(engine: Engine) -> None:
+    with engine.begin() as connection:
+        owners.put(connection, Owner("K-1", "Wang"), NOW)
+        with pytest.raises(RegistryError, match="use_class: is missing") as refused:
+            vehicles.put(connection, vehicles.Vehicle(VIN, "K-1", "", 5, "fuel", car().first_registered), NOW)
+    assert (refused.value.field, refused.value.status) == ("use_class", 422)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"vin": "LFV2A21K8A3000000"}, "vin"),  # wrong check digit, which China's law demands
+        ({"vin": "LFV2A21KOA3000000"}, "vin"),
+        ({"plate": "<script>"}, "plate"),
+        ({"seats": 0}, "seats"),
+        ({"use_class": "famly"}, "use_class"),
+        ({"energy": ""}, "energy"),
+        ({"owner": "nobody"}, "owner"),
+    ],
+)
+def test_a_wrong_field_of_a_vehicle_is_named(engine: Engine, changed: dict[str, object], field: str) -> None:
+    values = {name: getattr(car(), name) for name in car().__slots__} | changed
+    with engine.begin() as connection:
+        owners.put(connection, Owner("K-1", "Wang"), NOW)
+        with pytest.raises(RegistryError) as refused:
+            vehicles.put(connection, vehicles.Vehicle(**values), NOW, use_classes={"family"}, energies={"fuel"})
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(("owner", "field"), [(Owner("a b", "x"), "id"), (Owner("a", " "), "name")])
+def test_a_wrong_field_of_an_owner_is_named(engine: Engine, owner: Owner, field: str) -> None:
+    with engine.begin() as connection, pytest.raises(RegistryError) as refused:
+        owners.put(connection, owner, NOW)
+    assert refused.value.field == field
+
+
+def test_t_bind_1_a_second_device_on_a_vin_is_refused_and_written_down(engine: Engine) -> None:
+    enrolled(engine)
+    enrolled(engine, OTHER)
+    bound(engine)
+    with db.reading(engine) as connection:
+        assert bindings.vehicle_of(connection, DEVICE) == car()
+        assert bindings.device_of(connection, VIN) == DEVICE
+        assert vehicles.devices_of_owner(connection, "K-1") == {DEVICE}
+    with pytest.raises(RegistryError, match=f"device {DEVICE} is bound to it") as refused:
+        bindings.bind(engine, OTHER, VIN, offered(engine), NOW)
+    assert refused.value.status == 409
+    assert looks(engine)[-2:] == [f"bind {VIN}", f"bind {VIN} refused: vin 409"]
+    with db.reading(engine) as connection:
+        assert bindings.device_of(connection, VIN) == DEVICE
+    assert access.verify(engine).broken is None
+
+
+def test_a_device_is_in_one_vehicle_at_a_time(engine: Engine) -> None:
+    enrolled(engine)
+    bound(engine)
+    registered(engine, car(vin=OTHER_VIN, plate=""))
+    with pytest.raises(RegistryError) as refused:
+        bindings.bind(engine, DEVICE, OTHER_VIN, offered(engine, OTHER_VIN), NOW)
+    assert (refused.value.field, refused.value.status) == ("device", 409)
+
+
+def test_a_code_is_used_once_however_it_is_typed(engine: Engine) -> None:
+    enrolled(engine)
+    registered(engine)
+    code = offered(engine)
+    first = bindings.bind(engine, DEVICE, VIN, f" {code[:4].lower()}-{code[4:]} ", NOW)
+    assert (
+        bindings.bind(engine, DEVICE, VIN, "whatever", NOW + DAY) == first
+    )  # it is bound: the same again changes nothing
+    bindings.unbind(engine, DEVICE, NOW, reason="sold")
+    with pytest.raises(RegistryError, match="no code that holds"):
+        bindings.bind(engine, DEVICE, VIN, code, NOW)
+
+
+def test_a_code_bears_five_tries_and_ends_after_three_days(engine: Engine) -> None:
+    enrolled(engine)
+    registered(engine)
+    code = offered(engine)
+    for left in ("4 more tries", "3 more tries", "2 more tries", "one more try", "holds no longer"):
+        with pytest.raises(RegistryError, match=left):
+            bindings.bind(engine, DEVICE, VIN, "AAAAAAAA", NOW)
+    with pytest.raises(RegistryError, match="no code that holds"):
+        bindings.bind(engine, DEVICE, VIN, code, NOW)
+    late = offered(engine)
+    with pytest.raises(RegistryError, match="no code that holds"):
+        bindings.bind(engine, DEVICE, VIN, late, NOW + 3 * DAY)
+    assert bindings.bind(engine, DEVICE, VIN, late, NOW + 3 * DAY - 1).vin == VIN
+
+
+def test_a_code_stands_nowhere_in_the_database(engine: Engine) -> None:
+    registered(engine)
+    code = offered(engine)
+    with db.reading(engine) as connection:
+        row = connection.execute(select(tables.binding_code)).one()
+    assert code.encode() not in bytes(row.salt) + bytes(row.digest) + str(row).encode()
+
+
+def test_a_device_goes_to_another_owner_only_when_it_holds_nothing_of_the_first(engine: Engine) -> None:
+    enrolled(engine)
+    bound(engine)
+    bindings.unbind(engine, DEVICE, NOW, reason="car sold")
+    registered(engine, car("K-2", OTHER_VIN, ""))
+    with pytest.raises(RegistryError, match="data of the owner before"):
+        bindings.bind(engine, DEVICE, OTHER_VIN, offered(engine, OTHER_VIN), NOW)
+
+
+def test_consent_is_given_by_text_and_withdrawn_with_what_rests_on_it(engine: Engine) -> None:
+    enrolled(engine)
+    bound(engine)
+    with pytest.raises(RegistryError, match="rests on recording") as refused:
+        consents.give(engine, DEVICE, "video", NOW, by="K-1")
+    assert refused.value.status == 409
+    agreed(engine, DEVICE, "recording", "video", "clip", "scoring")
+    given = consents.give(engine, DEVICE, "regulator", NOW, by="K-1", language="en")
+    assert given.digest == wording.current("regulator", "en").digest
+    ended = consents.withdraw(engine, DEVICE, "video", NOW + DAY, by="K-1")
+    assert [row.purpose for row in ended] == ["video", "clip"]
+    with db.reading(engine) as connection:
+        held = {p for p in consents.PURPOSES if consents.in_force(connection, DEVICE, p, NOW + 2 * DAY)}
+        before = consents.in_force(connection, DEVICE, "clip", NOW + DAY - 1)
+        assert [e.purpose for e in erasures.unfinished(connection)] == ["video"]
+    assert held == {"recording", "scoring", "regulator"}
+    assert before is not None
+    assert before.id == "C3"
+    assert consents.withdraw(engine, DEVICE, "video", NOW + DAY, by="K-1") == []
+
+
+def test_consent_is_to_the_text_that_was_shown(engine: Engine) -> None:
+    enrolled(engine)
+    bound(engine)
+    with pytest.raises(RegistryError, match="read it again") as refused:
+        consents.give(engine, DEVICE, "recording", NOW, by="K-1", version="2020-01-01")
+    assert (refused.value.field, refused.value.status) == ("version", 409)
+
+
+def test_what_came_last_counts_although_the_clock_went_back(engine: Engine) -> None:
+    enrolled(engine)
+    bound(engine)
+    agreed(engine, DEVICE, "recording")
+    consents.withdraw(engine, DEVICE, "recording", NOW - DAY, by="K-1")
+    with db.reading(engine) as connection:
+        assert consents.in_force(connection, DEVICE, "recording", NOW + DAY) is None
+
+
+def test_a_device_that_leaves_its_car_takes_no_consent_along(engine: Engine) -> None:
+    enrolled(engine)
+    bound(engine)
+    agreed(engine, DEVICE, "recording", "scoring")
+    bindings.unbind(engine, DEVICE, NOW + DAY, reason="replaced")
+    with db.reading(engine) as connection:
+        assert consents.in_force(connection, DEVICE, "scoring", NOW + DAY) is None
+        assert erasures.unfinished(connection) == []  # nobody withdrew anything
+    with pytest.raises(RegistryError, match="is in no vehicle"):
+        consents.give(engine, DEVICE, "recording", NOW + DAY, by="K-1")
+
+
+@pytest.mark.parametrize("purpose", consents.PURPOSES)
+def test_every_purpose_has_its_text_in_both_languages(purpose: str) -> None:
+    for version in wording.versions(purpose):
+        assert set(version.languages) == set(wording.LANGUAGES)
+        assert len({shown.digest for shown in version.languages.values()}) == 2
