@@ -14,6 +14,7 @@ from receiver.figures import command as figures
 from receiver.jt808 import command as jt808
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 from receiver.pricing.cli import add_to as add_pricing
+from receiver.rating import command as rating
 from receiver.renewals import command as renewals
 from receiver.scoring import command as scoring
 
@@ -108,6 +109,7 @@ def block(
 command_cli.add_to(app)
 crash_cli.add_to(app)
 scoring.add_to(app)
+rating.add_to(app)
 exports.add_to(app)
 jt808.add_to(app)
 claiming.add_to(app)

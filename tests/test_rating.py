@@ -1,15 +1,19 @@
 """Kept scores and quotes: what was told stays, what changed is told anew, and no price takes a score unasked."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace as changed
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import Engine, event, func, insert, select, update
+from typer.testing import CliRunner
 
 from receiver import db, disputes, policies
+from receiver.cli import app
 from receiver.policies import Policy
 from receiver.pricing import QuoteError
 from receiver.rating import batch, periods, portfolio, quotes, scores
@@ -369,3 +373,50 @@ def test_lists_of_scores_and_quotes_read_no_whole_table(small: Desk) -> None:
         plans = [r[3] for s, p in said for r in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {s}", p).all()]
     assert plans
     assert not [plan for plan in plans if plan.startswith("SCAN kept_")]
+
+
+# commands
+
+
+def told(url: str, *words: str) -> Any:
+    done = CliRunner().invoke(app, ["rate", *words, "--db", url, "--json"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return json.loads(done.stdout)
+
+
+def test_the_commands_keep_show_and_compare(small: Desk, tmp_path: Path) -> None:
+    source = driven(small, harsh=True)
+    url = str(small.engine.url)
+    assert told(url, "--period", OCTOBER)["changed"] == 1
+    assert told(url, "--period", OCTOBER)["computed"] == 0
+    assert told(url, "show", source.device)["scores"][0]["period"] == OCTOBER
+    assert sum(told(url, "spread", "--period", OCTOBER)["tens"]) == 1
+    assert told(url, "backtest", "--period", OCTOBER, "--against", "relativity/1")["both"] == 1
+    request = tmp_path / "request.json"
+    request.write_bytes(msgspec.json.encode(request_of(start=date(2199, 1, 1))))
+    given = told(url, "quote", "--device", source.device, "--request", str(request), "--who", "me")
+    assert given["quote"]["no_score"] == "no_consent"
+    assert given["answer"]["total_yuan"] == given["quote"]["plain_yuan"]
+    assert [q["id"] for q in told(url, "quotes", "--device", source.device)["quotes"]] == [given["quote"]["id"]]
+    for words in (("show", source.device), ("spread", "--period", OCTOBER), ("quotes",), ("--period", OCTOBER)):
+        plain = CliRunner().invoke(app, ["rate", *words, "--db", url])
+        assert plain.exit_code == 0
+        assert plain.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--period", "2026-13"], "2026-13"),
+        (["--period", "2199-01"], "has not begun"),
+        (["--model", "relativity/9"], "relativity/9"),
+        (["--again", "show", "rw-1"], "after show"),
+        (["backtest", "--against", "nothing/1"], "nothing/1"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_that_names_it(small: Desk, words: list[str], named: str) -> None:
+    at = ["--db", str(small.engine.url)] if "--again" not in words else []
+    done = CliRunner().invoke(app, ["rate", *words, *at])
+    assert done.exit_code != 0
+    assert named in str(done.exception)
+    assert "\n" not in str(done.exception)

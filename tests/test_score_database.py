@@ -18,7 +18,7 @@ from receiver.cli import app
 from receiver.scoring.driven import read_history
 from receiver.scoring.model import model, read_model
 from receiver.scoring.result import ScoreResult
-from receiver.scoring.score import score_all, score_vehicle
+from receiver.scoring.score import score_vehicle
 from receiver.scoring.telling import whole
 from receiver.scoring.trend import trend
 from receiver.texts import LANGUAGES, text
@@ -150,13 +150,6 @@ def test_trips_without_a_time_and_altered_records_are_told_not_raised(desk: Desk
         "altered",
         "time_unknown",
     }
-
-
-def test_every_vehicle_is_scored_in_turn(desk: Desk) -> None:
-    names = sorted([forty_days(desk).device, desk.enrol(2).device])
-    told = list(score_all(desk.engine, V2))
-    assert [result.device for result in told] == names
-    assert {result.score is None for result in told} == {True, False}
 
 
 def test_the_trend_ends_with_the_score_of_today(desk: Desk) -> None:

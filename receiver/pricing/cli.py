@@ -32,7 +32,7 @@ def quote_command(
 ) -> None:
     """Price a request: every factor, bound and table, with and without the driving score."""
     try:
-        answer = quote(parse_request(_text(request)), load_book(folder), _day(on))
+        answer = quote(parse_request(text_of(request)), load_book(folder), _day(on))
     except QuoteError as e:
         if not as_json:
             raise
@@ -159,7 +159,7 @@ def _unverified(rates: RegimeRates) -> list[str]:
     return [n for n, table in tables.items() if table is not None and not table.verified]
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
     """Read a request; no more than a request may be long, so that a wrong file does not fill the memory."""
     try:
         if name == "-":

@@ -1,6 +1,5 @@
 """The score of a vehicle: read, choose, measure, judge, and say what each point lost is for."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import fsum
@@ -101,16 +100,6 @@ def score_history(
         ignored=chosen.ignored,
         advice=advise(model, values, groups, points) if points is not None else [],
     )
-
-
-def score_all(
-    engine: Engine, model: Model, start_utc_ns: int | None = None, end_utc_ns: int | None = None
-) -> Iterator[ScoreResult]:
-    """Score every enrolled vehicle in turn, in the order of its name."""
-    with db.reading(engine) as connection:
-        devices = connection.execute(select(db.device.c.id).order_by(db.device.c.id)).scalars().all()
-    for device in devices:
-        yield score_vehicle(engine, device, model, start_utc_ns, end_utc_ns)
 
 
 def last_drive_utc_ns(engine: Engine, device: str) -> int | None:
