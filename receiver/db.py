@@ -32,19 +32,22 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, FromClause
 
+from agent import clock
 from agent.errors import StoreError
 from receiver.engine import engine_of, parse
 from receiver.settings import DEFAULT_URL
 
 # What programs from before receiver.migrations read; they leave a database alone whose number is above 1.
 SCHEMA: Final = 2
-# Modules that add further tables to `metadata`: those that are about something else than receiving.
+# Modules that add further tables, or parts of them, to `metadata`: what is about something else than receiving.
 FURTHER: Final = (
+    "receiver.partitions",
     "receiver.claiming.tables",
     "receiver.jt808.tables",
     "receiver.webhooks.tables",
     "receiver.registry.tables",
     "receiver.rating.tables",
+    "receiver.people.tables",
 )
 
 metadata = MetaData()
@@ -52,6 +55,7 @@ metadata = MetaData()
 # SQLite numbers rows only in a column of type INTEGER.
 _ID = BigInteger().with_variant(Integer(), "sqlite")
 _NAME = String(64)
+ONLY_POSTGRESQL: Final = {"dialect": "postgresql"}  # what the SQLite half of a revision must not make
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
@@ -100,6 +104,17 @@ def _identity() -> list[Any]:
     ]
 
 
+def _one_each(name: str, *key: str) -> list[Any]:
+    """Return what keeps an entry from being stored twice, where PostgreSQL splits the table by time.
+
+    There a unique index holds the month too. That an entry does not come again in another month is kept by lane_state,
+    whose row is locked while a lane is written.
+    """
+    split = UniqueConstraint("device", "lineage", "lane", "seq", "received_utc_ns", name=name, info=ONLY_POSTGRESQL)
+    return [PrimaryKeyConstraint(*key).ddl_if(dialect="sqlite"), split.ddl_if(dialect="postgresql")]
+
+
+# Split by month on PostgreSQL: receiver.partitions (decision 0249).
 entry = Table(
     "entry",
     metadata,
@@ -113,7 +128,8 @@ entry = Table(
     # '' or why it has no projection: unknown_kind, invalid_body; unlinked: stands after a hole in the chain
     Column("flag", String(16), nullable=False),
     Column("received_utc_ns", BigInteger, nullable=False),
-    PrimaryKeyConstraint("device", "lineage", "lane", "seq"),
+    *_one_each("entry_once", "device", "lineage", "lane", "seq"),
+    postgresql_partition_by="LIST (lane)",
 )
 
 # Batches that came before the one they follow: another process holds it, or it was reordered on the way.
@@ -153,8 +169,13 @@ boot_clock = Table(
 )
 
 
-def _projection(name: str, *columns: Any) -> Table:
-    """Make a table with one row per entry of a kind; `t_ns` is the time by which lists are ordered."""
+def _projection(name: str, *columns: Any, split: bool = False) -> Table:
+    """Make a table with one row per entry of a kind; `t_ns` is the time by which lists are ordered.
+
+    `split`: PostgreSQL splits it by month, as it does the entries that it shows.
+    """
+    once = UniqueConstraint("device", "lineage", "lane", "seq", name=f"{name}_entry")
+    keys = [once.ddl_if(dialect="sqlite"), *_one_each(f"{name}_once", "id")] if split else [once]
     return Table(
         name,
         metadata,
@@ -164,9 +185,10 @@ def _projection(name: str, *columns: Any) -> Table:
         Column("t_ns", BigInteger, nullable=False),
         Column("received_utc_ns", BigInteger, nullable=False),
         *columns,
-        UniqueConstraint("device", "lineage", "lane", "seq", name=f"{name}_entry"),
+        *keys,
         Index(f"{name}_time", "device", "boot", "t_ns"),
         Index(f"{name}_received", "received_utc_ns"),
+        postgresql_partition_by="RANGE (received_utc_ns)" if split else None,
     )
 
 
@@ -207,6 +229,7 @@ track = _projection(
     Column("trip_t_ns", BigInteger, nullable=False),
     Column("points", BigInteger, nullable=False),
     Column("error_m", Float(53), nullable=False),
+    split=True,
 )
 Index("track_trip", track.c.device, track.c.boot, track.c.trip_t_ns)
 
@@ -214,6 +237,7 @@ curve = _projection(
     "curve",  # t_ns is the first second
     Column("trip_t_ns", BigInteger, nullable=False),
     Column("step_ms", BigInteger, nullable=False),
+    split=True,
 )
 Index("curve_trip", curve.c.device, curve.c.boot, curve.c.trip_t_ns)
 
@@ -233,6 +257,7 @@ health = _projection(
     Column("source", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("detail", Text, nullable=False),
+    split=True,
 )
 
 crash = _projection(
@@ -428,10 +453,11 @@ def open_database(url: str = DEFAULT_URL) -> Engine:
 
     Raise ConfigError for a URL that cannot be used and StoreError for a database that cannot be opened or is newer.
     """
-    from receiver import migrations
+    from receiver import migrations, partitions
 
     with opening(url) as (engine, connection):
         migrations.bring_up(connection)
+        partitions.make_months(connection, clock.wall_ns())
     return engine
 
 
