@@ -88,7 +88,7 @@ class ObdCan(CanBus):
 
     def resume(self) -> None:
         """Ask again, and look at once for a vehicle that did not answer; any thread may call it."""
-        self._look_anew = self._paused
+        self._look_anew |= self._paused  # told twice before a read, it is still to be done
         self._paused = False
 
     def read(self, timeout_s: float) -> Block:
@@ -96,9 +96,9 @@ class ObdCan(CanBus):
         until_ns = monotonic_ns() + round(timeout_s * NS_PER_S)
         while True:
             now_ns = monotonic_ns()
-            if self._look_anew:
+            if self._look_anew and self._asked is None:  # while an answer is awaited, it waits
                 self._look_anew = False
-                if self._asked is None and not self.vehicle.polling:
+                if not self.vehicle.polling:
                     self._begin()
             self._ask_if_due(now_ns)
             wake_ns = until_ns

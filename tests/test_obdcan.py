@@ -305,6 +305,43 @@ def test_a_car_that_slept_is_looked_for_at_once_when_polling_goes_on(car):
     assert vehicle_health(driver) == ("ok", "control units answer: 7E8")
 
 
+def sought(driver):
+    """Return how often the car was looked for anew."""
+    begun = []
+    begin = driver._begin
+    driver._begin = lambda: (begun.append(1), begin())
+    return begun
+
+
+def test_going_on_told_twice_before_a_read_still_looks_for_the_car(car):
+    driver = car(Unit(ENGINE))
+    driver.open()
+    begun = sought(driver)
+    driver.pause()
+    driver.resume()
+    driver.resume()  # a feed that works says so at every turn
+    driver.read(0.0)
+    assert len(begun) == 1
+    driver.read(0.0)
+    assert len(begun) == 1
+
+
+def test_going_on_while_an_answer_is_awaited_looks_for_the_car_after_it(car):
+    unit = Unit(ENGINE)
+    unit.asleep = True
+    driver = car(unit)
+    driver.open()
+    begun = sought(driver)
+    driver._asked = _Asked(Ask(Service.CURRENT, b"\x00", 0), monotonic_ns(), monotonic_ns() + 3600 * NS_PER_S)
+    driver.pause()
+    driver.resume()
+    driver.read(0.0)
+    assert begun == []
+    driver._asked = None
+    driver.read(0.0)
+    assert begun == [1]
+
+
 def vehicle_health(driver):
     return next((h.state, h.detail) for h in driver.health() if h.source == "obdcan:can0:vehicle")
 
