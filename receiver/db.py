@@ -58,6 +58,7 @@ _NAME = String(64)
 ONLY_POSTGRESQL: Final = {"dialect": "postgresql"}  # what the SQLite half of a revision must not make
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+revision = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))  # Alembic's own
 
 device = Table(
     "device",

@@ -92,4 +92,5 @@ def _first_ns(number: int) -> int:
 
 for _name, _statements in PARTS.items():
     for _statement in _statements:
-        event.listen(db.metadata.tables[_name], "after_create", DDL(_statement).execute_if(dialect="postgresql"))
+        _below: DDL = DDL(_statement)  # type: ignore[no-untyped-call]
+        event.listen(db.metadata.tables[_name], "after_create", _below.execute_if(dialect="postgresql"))

@@ -436,7 +436,7 @@ def test_enrolment_is_by_key_or_by_the_id_of_one_that_waits(engine: Engine) -> N
 def test_a_database_of_a_later_version_is_left_alone(url: str) -> None:
     engine = db.open_database(url)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(db.revision.update().values(version_num="9999"))
     engine.dispose()
     with pytest.raises(StoreError, match="install the newer version"):
         db.open_database(url)

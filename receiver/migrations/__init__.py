@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select
 
 from agent.errors import StoreError
 from receiver import db
@@ -39,8 +39,8 @@ def head() -> str:
 def revision_of(connection: Connection) -> str | None:
     """Return where a database stands: a revision, "base" when it is from before them, None when it is empty."""
     seen = inspect(connection)
-    if seen.has_table("alembic_version"):
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if seen.has_table(db.revision.name):
+        found = connection.execute(select(db.revision.c.version_num)).scalar()
         return BASE if found is None else str(found)
     return BASE if seen.has_table("schema_version") else None
 
@@ -53,8 +53,7 @@ def bring_up(connection: Connection) -> None:
         return
     if found is None:
         db.metadata.create_all(connection)
-        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
-        connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": head()})
+        connection.execute(db.revision.insert().values(version_num=head()))
         connection.execute(db.schema_version.insert().values(version=db.SCHEMA))
     else:
         check_known(found)
