@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, event, func, insert, select, update
 from typer.testing import CliRunner
 
+from agent import clock
 from receiver import db, disputes, policies
 from receiver.cli import app
 from receiver.policies import Policy
@@ -21,8 +22,10 @@ from receiver.rating.batch import Rated, score_all
 from receiver.rating.periods import RatingError
 from receiver.rating.quotes import Asked
 from receiver.rating.tables import kept_quote, kept_score
+from receiver.registry import bindings, consents
 from receiver.scoring.result import ScoreResult
 from receiver.scoring.score import score_vehicle
+from tests import registering
 from tests.pages import NOW, Desk, S, braking, clock_at, drive
 from tests.pricing import book, request_of, telematics
 from tests.scored import DAY, TESLA, V1, V2
@@ -31,6 +34,7 @@ from tests.syncing import ListSource, postgresql
 OCTOBER = "2026-10"
 ENDS = periods.bounds(OCTOBER, "Asia/Shanghai")[1]
 LATER = NOW + DAY
+AGREED = ENDS - 400 * DAY
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -56,9 +60,21 @@ def small(tmp_path: Path) -> Iterator[Desk]:
 def driven(desk: Desk, seed: int = 1, days: int = 12, harsh: bool = False) -> ListSource:
     """Drive once a day in the last days of October; with `harsh` brake in each drive."""
     source = desk.enrol(seed)
+    agreed(desk.engine, source.device, seed)
     for day in range(days):
         sent(desk, source, ENDS - (day + 1) * DAY, f"boot-{day}", harsh)
     return source
+
+
+def agreed(engine: Engine, device: str, seed: int = 1) -> str:
+    """Put a device into a car of its own, whose owner agrees to a score; return the id of that consent."""
+    own = registering.car(f"K-{seed}", f"WVWZZZ1JZXW00000{seed}", f"鲁A1234{seed}")
+    registering.bound(engine, device, own, AGREED)
+    registering.agreed(engine, device, "recording", "scoring", now_ns=AGREED)
+    with engine.connect() as connection:
+        found = consents.in_force(connection, device, "scoring", NOW)
+    assert found is not None
+    return found.id
 
 
 def sent(desk: Desk, source: ListSource, at: int, boot: str, harsh: bool = False, received: int | None = None) -> None:
@@ -148,9 +164,9 @@ def test_disputed_and_unconfirmed_events_weigh_nothing_until_decided(small: Desk
     assert event_of is not None
     entry = (event_of.lineage, event_of.lane, event_of.seq)
     number = disputes.dispute_entry(small.engine, source.device, entry, "owner", "a dog", NOW + S)
-    assert score_all(small.engine, OCTOBER, V2, NOW + 2 * S) == Rated(1, 1, 1)
+    assert score_all(small.engine, OCTOBER, V2, NOW + 2 * S) == Rated(1, 0, 1, 1)
     disputes.decide(small.engine, number, False, "adjuster", "there is no dog", NOW + 3 * S)
-    assert score_all(small.engine, OCTOBER, V2, NOW + 4 * S) == Rated(1, 1, 1)
+    assert score_all(small.engine, OCTOBER, V2, NOW + 4 * S) == Rated(1, 0, 1, 1)
     with small.engine.connect() as connection:
         third, second, first = scores.revisions(connection, source.device, OCTOBER)
         assert second.relativity < first.relativity
@@ -167,8 +183,8 @@ def test_a_damaged_row_says_so_and_is_computed_again(small: Desk) -> None:
         assert kept is not None
         with pytest.raises(RatingError, match="damaged"):
             scores.result(connection, kept)
-    assert score_all(small.engine, OCTOBER, V2, LATER) == Rated(1, 0, 0)
-    assert score_all(small.engine, OCTOBER, V2, LATER, again=True) == Rated(1, 1, 1)
+    assert score_all(small.engine, OCTOBER, V2, LATER) == Rated(1, 0, 0, 0)
+    assert score_all(small.engine, OCTOBER, V2, LATER, again=True) == Rated(1, 0, 1, 1)
     with small.engine.connect() as connection:
         mended = scores.latest(connection, source.device)
         assert mended is not None
@@ -181,16 +197,18 @@ def test_a_damaged_row_says_so_and_is_computed_again(small: Desk) -> None:
 def test_a_run_skips_what_is_kept_and_scores_again_what_changed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "PAGE", 2)
     sources = [driven(desk, seed, days=3, harsh=seed % 2 == 0) for seed in (1, 2, 3)]
-    desk.enrol(4)
+    idle, unasked = desk.enrol(4), desk.enrol(5)
+    agreed(desk.engine, idle.device, 4)
+    sent(desk, unasked, ENDS - DAY, "boot-0")  # its owner never agreed to a score
     heard: list[Rated] = []
-    assert score_all(desk.engine, OCTOBER, V2, NOW, told=heard.append) == Rated(4, 4, 4)
-    assert heard == [Rated(2, 2, 2), Rated(4, 4, 4)]
-    assert score_all(desk.engine, OCTOBER, V2, LATER) == Rated(4, 0, 0)
+    assert score_all(desk.engine, OCTOBER, V2, NOW, told=heard.append) == Rated(5, 1, 4, 4)
+    assert [done.vehicles for done in heard] == [2, 4, 5]
+    assert score_all(desk.engine, OCTOBER, V2, LATER) == Rated(5, 1, 0, 0)
     sent(desk, sources[1], ENDS + DAY, "november", received=LATER + S)  # not of that month: nothing to do
-    assert score_all(desk.engine, OCTOBER, V2, LATER + DAY) == Rated(4, 0, 0)
+    assert score_all(desk.engine, OCTOBER, V2, LATER + DAY) == Rated(5, 1, 0, 0)
     sent(desk, sources[1], ENDS - DAY // 2, "late", received=LATER + 2 * DAY)
-    assert score_all(desk.engine, OCTOBER, V2, LATER + 3 * DAY) == Rated(4, 1, 1)
-    assert score_all(desk.engine, OCTOBER, V2, LATER + 4 * DAY, again=True) == Rated(4, 4, 0)
+    assert score_all(desk.engine, OCTOBER, V2, LATER + 3 * DAY) == Rated(5, 1, 1, 1)
+    assert score_all(desk.engine, OCTOBER, V2, LATER + 4 * DAY, again=True) == Rated(5, 1, 4, 0)
     assert kept_rows(desk.engine) == 5
 
 
@@ -209,7 +227,7 @@ def test_a_run_that_is_cut_goes_on_where_it_was(small: Desk, monkeypatch: pytest
     with pytest.raises(Cut):
         score_all(small.engine, OCTOBER, V2, NOW, told=cut)
     assert kept_rows(small.engine) == 2
-    assert score_all(small.engine, OCTOBER, V2, NOW) == Rated(3, 1, 1)
+    assert score_all(small.engine, OCTOBER, V2, NOW) == Rated(3, 0, 1, 1)
 
 
 def test_workers_keep_the_same_rows(small: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +239,7 @@ def test_workers_keep_the_same_rows(small: Desk, tmp_path: Path, monkeypatch: py
     with small.engine.begin() as connection:
         alone = connection.execute(everything).all()
         connection.execute(kept_score.delete())
-    assert score_all(small.engine, OCTOBER, V2, NOW, workers=2) == Rated(3, 3, 3)
+    assert score_all(small.engine, OCTOBER, V2, NOW, workers=2) == Rated(3, 0, 3, 3)
     with small.engine.connect() as connection:
         assert connection.execute(everything).all() == alone
 
@@ -283,12 +301,18 @@ def asked(device: str = "", **given: object) -> Asked:
 
 
 def test_a_score_enters_a_price_only_with_consent_and_the_quote_stays_as_told(desk: Desk) -> None:
-    source = driven(desk, harsh=True)
+    source = desk.enrol()
+    for day in range(12):
+        sent(desk, source, ENDS - (day + 1) * DAY, f"boot-{day}", harsh=True)
     with desk.engine.begin() as connection:
         plain = quotes.quote(connection, asked(source.device), book(), NOW, "page")
-        told = quotes.quote(connection, asked(source.device), book(), NOW, "page", consent="consent-7")
+        with pytest.raises(RatingError, match="has not agreed"):
+            scores.score_device(connection, source.device, OCTOBER, V2, NOW)
+    consent = agreed(desk.engine, source.device)
+    with desk.engine.begin() as connection:
+        told = quotes.quote(connection, asked(source.device), book(), NOW, "page")
         assert (plain.no_score, plain.consent, plain.total_fen) == ("no_consent", "", plain.plain_fen)
-        assert (told.no_score, told.consent) == ("", "consent-7")
+        assert (told.no_score, told.consent, told.owner) == ("", consent, "K-1")
         assert (told.score_model, told.score_period, told.score_revision) == ("relativity/2", OCTOBER, 1)
         assert told.plain_fen == plain.total_fen
         assert told.total_fen > told.plain_fen  # it brakes hard in every drive
@@ -297,21 +321,64 @@ def test_a_score_enters_a_price_only_with_consent_and_the_quote_stays_as_told(de
         assert whole.request.telematics is not None
         assert whole.score_version == f"{V2.id} {V2.digest[:12]}"
         assert told.valid_on(whole.valid_until)
-        assert quotes.quote(connection, asked(source.device), book(), NOW, "page", consent="consent-7") == told
+        assert quotes.quote(connection, asked(source.device), book(), NOW, "page") == told
         assert quotes.quote_of(connection, told.id) == told
         assert connection.execute(select(func.count()).select_from(kept_quote)).scalar_one() == 2
+    consents.withdraw(desk.engine, source.device, "scoring", NOW + S, by="owner")
+    with desk.engine.begin() as connection:
+        after = quotes.quote(connection, asked(source.device), book(), NOW + S, "page")
+        assert (after.no_score, after.total_fen) == ("no_consent", plain.total_fen)
+        assert quotes.quote_of(connection, told.id) == told
 
 
-def test_why_no_score_entered_is_said(small: Desk) -> None:
-    source = small.enrol()
+def test_what_was_driven_in_another_car_is_not_this_cars(small: Desk) -> None:
+    source = driven(small, harsh=True)
+    score_all(small.engine, OCTOBER, V2, NOW)
+    bindings.unbind(small.engine, source.device, NOW + S, by="technician", reason="car sold")
+    other = registering.car("K-1", "WVWZZZ1JZXW000009", "鲁A12349")
+    registering.bound(small.engine, source.device, other, NOW + 2 * S)
+    registering.agreed(small.engine, source.device, "recording", "scoring", now_ns=NOW + 2 * S)
+    assert score_all(small.engine, OCTOBER, V2, LATER, again=True) == Rated(1, 0, 1, 0)
+    sent(small, source, NOW + 3 * S, "other-car")
+    december = periods.bounds("2026-12", V2.zone)[0]
     with small.engine.begin() as connection:
-        ask = quotes.quote(connection, asked(), book(), NOW, "page", consent="c")
-        assert ask.no_score == "no_device"
-        idle = quotes.quote(connection, asked(source.device), book(), NOW, "page", consent="c")
+        assert scores.history(connection, source.device, 12) == []
+        first = quotes.quote(connection, asked(source.device), book(), LATER, "page")
+        assert (first.no_score, first.vin) == ("not_driven", other.vin)
+        told = scores.score_device(connection, source.device, "2026-11", V2, december)
+        assert (told.vin, told.trips, told.start_utc_ns) == (other.vin, 1, NOW + S)
+        assert scores.latest(connection, source.device) == told
+
+
+def test_a_consent_withdrawn_while_the_month_is_scored_keeps_nothing(
+    small: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = driven(small, days=1)
+    compute = batch._computed
+
+    def withdrawn_then(*given: Any) -> Iterator[Any]:
+        for page in compute(*given):
+            consents.withdraw(small.engine, source.device, "scoring", NOW + S, by="owner")
+            yield page
+
+    monkeypatch.setattr(batch, "_computed", withdrawn_then)
+    assert score_all(small.engine, OCTOBER, V2, NOW) == Rated(1, 0, 1, 0)
+    assert kept_rows(small.engine) == 0
+
+
+def test_why_no_score_entered_is_said(small: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = small.enrol()
+    agreed(small.engine, source.device)
+    with small.engine.begin() as connection:
+        ask = quotes.quote(connection, asked(), book(), NOW, "page")
+        idle = quotes.quote(connection, asked(source.device), book(), NOW, "page")
         assert (idle.no_score, idle.consent) == ("not_driven", "")
-        tesla = quotes.quote(connection, asked(source.device, model=TESLA.id), book(), NOW, "page", consent="c")
-        assert tesla.no_score == "not_for_price"
-        assert {ask.no_score, idle.no_score, tesla.no_score} <= set(quotes.NO_SCORE)
+        tesla = quotes.quote(connection, asked(source.device, model=TESLA.id), book(), NOW, "page")
+        monkeypatch.setattr(bindings, "mismatches", lambda *_: ["another VIN"])
+        moved = quotes.quote(connection, asked(source.device), book(), NOW, "page")
+    told = [ask.no_score, idle.no_score, tesla.no_score, moved.no_score]
+    assert told == ["no_device", "not_driven", "not_for_price", "other_car"]
+    assert set(told) <= set(quotes.NO_SCORE)
 
 
 def test_nobody_hands_in_a_score_or_another_cars_policy(small: Desk) -> None:
@@ -324,7 +391,7 @@ def test_nobody_hands_in_a_score_or_another_cars_policy(small: Desk) -> None:
     with small.engine.begin() as connection:
         policies.put(connection, other)
         with pytest.raises(QuoteError, match="telematics"):
-            quotes.quote(connection, forged, book(), NOW, "page", consent="c")
+            quotes.quote(connection, forged, book(), NOW, "page")
         with pytest.raises(RatingError, match="not enrolled"):
             quotes.quote(connection, asked("rw-nobody"), book(), NOW, "page")
         with pytest.raises(RatingError, match="is of another car"):
@@ -363,7 +430,7 @@ def test_lists_of_scores_and_quotes_read_no_whole_table(small: Desk) -> None:
             said.add((statement, parameters))
 
     with small.engine.begin() as connection:
-        quotes.quote(connection, asked(source.device, owner="o"), book(), NOW, "page", consent="c")
+        quotes.quote(connection, asked(source.device, owner="o"), book(), NOW, "page")
         scores.history(connection, source.device, 12)
         portfolio.distribution(connection, V2.id, OCTOBER)
         quotes.quotes(connection, owner="o")
@@ -384,6 +451,11 @@ def told(url: str, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.fixture(autouse=True)
+def today(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "wall_ns", lambda: NOW)
+
+
 def test_the_commands_keep_show_and_compare(small: Desk, tmp_path: Path) -> None:
     source = driven(small, harsh=True)
     url = str(small.engine.url)
@@ -393,10 +465,10 @@ def test_the_commands_keep_show_and_compare(small: Desk, tmp_path: Path) -> None
     assert sum(told(url, "spread", "--period", OCTOBER)["tens"]) == 1
     assert told(url, "backtest", "--period", OCTOBER, "--against", "relativity/1")["both"] == 1
     request = tmp_path / "request.json"
-    request.write_bytes(msgspec.json.encode(request_of(start=date(2199, 1, 1))))
+    request.write_bytes(msgspec.json.encode(request_of(start=date(2026, 12, 1))))
     given = told(url, "quote", "--device", source.device, "--request", str(request), "--who", "me")
-    assert given["quote"]["no_score"] == "no_consent"
-    assert given["answer"]["total_yuan"] == given["quote"]["plain_yuan"]
+    assert (given["quote"]["no_score"], given["quote"]["score_period"]) == ("", OCTOBER)
+    assert given["answer"]["total_yuan"] == given["quote"]["total_yuan"] > given["quote"]["plain_yuan"]
     assert [q["id"] for q in told(url, "quotes", "--device", source.device)["quotes"]] == [given["quote"]["id"]]
     for words in (("show", source.device), ("spread", "--period", OCTOBER), ("quotes",), ("--period", OCTOBER)):
         plain = CliRunner().invoke(app, ["rate", *words, "--db", url])

@@ -1,8 +1,9 @@
-"""Score every car of a month: page by page, what is kept already is skipped, so that a run cut short goes on.
+"""Score every car of a month whose owner agreed: page by page, and past what is kept, so that a run cut short goes on.
 
 A car is scored again where a trip or event of the time arrived, or a dispute was opened or decided, since it was kept.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,17 +15,29 @@ from receiver import db
 from receiver.claiming.tables import dispute
 from receiver.rating import periods, scores
 from receiver.rating.tables import kept_score
+from receiver.registry import consents
 from receiver.scoring.model import Model
 
 PAGE: Final = 50  # cars that are computed together and kept in one transaction: a run that is cut loses no more
+EVER_NS: Final = 2**62
 
 Rows = list[dict[str, Any]]
+What = tuple[str, Model, int]  # month, model, now
+
+
+class Page(NamedTuple):
+    """Some devices, and those of them that are to be computed."""
+
+    vehicles: int
+    not_agreed: int
+    todo: list[str]
 
 
 class Rated(NamedTuple):
     """What a run did."""
 
     vehicles: int
+    not_agreed: int  # of them: whose owner has not agreed to a score
     computed: int
     changed: int  # kept anew or with another result than before
 
@@ -44,23 +57,23 @@ def score_all(
     With `again` also those that nothing changed for. Memory is that of a page for each worker. Raise RatingError for
     no month or one to come.
     """
-    begins, ends = periods.bounds(period, model.zone)
-    if begins > now_ns:
-        raise periods.RatingError(f"period {period}: has not begun; nothing was driven in it yet")
-    done = Rated(0, 0, 0)
-    pages = _pages(engine, period, ends, model, again)
-    for seen, rows in _computed(engine, pages, (period, model, now_ns), workers):
+    ends = periods.begun(period, model.zone, now_ns)
+    done = Rated(0, 0, 0, 0)
+    pages = _pages(engine, (period, model, now_ns), ends, again)
+    for page, rows in _computed(engine, pages, (period, model, now_ns), workers):
         changed = 0
         with engine.begin() as connection:
             for row in rows:
-                changed += scores.keep(connection, row).computed_utc_ns == now_ns
-        done = Rated(done.vehicles + seen, done.computed + len(rows), done.changed + changed)
+                if consents.in_force(connection, row["device"], scores.PURPOSE, EVER_NS):  # not withdrawn meanwhile
+                    changed += scores.keep(connection, row).computed_utc_ns == now_ns
+        counts = (page.vehicles, page.not_agreed, len(rows), changed)
+        done = Rated(*(a + b for a, b in zip(done, counts, strict=True)))
         told(done)
     return done
 
 
-def _pages(engine: Engine, period: str, ends_ns: int, model: Model, again: bool) -> Iterator[tuple[int, list[str]]]:
-    """Yield how many devices a page has, and those of them that are to be computed."""
+def _pages(engine: Engine, what: What, ends_ns: int, again: bool) -> Iterator[Page]:
+    period, model, now_ns = what
     after = ""
     ids = db.device.c.id
     while True:
@@ -68,8 +81,10 @@ def _pages(engine: Engine, period: str, ends_ns: int, model: Model, again: bool)
             names = list(connection.execute(select(ids).where(ids > after).order_by(ids).limit(PAGE)).scalars())
             if not names:
                 return
-            settled = set() if again else _settled(connection, names, period, ends_ns, model)
-        yield len(names), [name for name in names if name not in settled]
+            agreed = [n for n in names if consents.in_force(connection, n, scores.PURPOSE, now_ns)]
+            settled = set() if again else _settled(connection, agreed, period, ends_ns, model)
+        todo = [name for name in agreed if name not in settled]
+        yield Page(len(names), len(names) - len(agreed), todo)
         after = names[-1]
 
 
@@ -93,31 +108,29 @@ def _arrived(table: Any, ends_ns: int) -> Any:
     return exists().where(table.c.device == kept_score.c.device, late, began < ends_ns)
 
 
-def _computed(
-    engine: Engine, pages: Iterator[tuple[int, list[str]]], what: tuple[str, Model, int], workers: int
-) -> Iterator[tuple[int, Rows]]:
+def _computed(engine: Engine, pages: Iterator[Page], what: What, workers: int) -> Iterator[tuple[Page, Rows]]:
     if workers < 2:
-        for seen, names in pages:
-            yield seen, _rows(engine, names, what)
+        for page in pages:
+            yield page, _rows(engine, page.todo, what)
         return
     url = engine.url.render_as_string(hide_password=False)
     # Not by fork: a copied connection to a database serves nobody.
     with ProcessPoolExecutor(workers, get_context("spawn"), _open, (url,)) as pool:
-        waiting: list[tuple[int, Future[Rows]]] = []
+        waiting: deque[tuple[Page, Future[Rows]]] = deque()
         for page in pages:
-            waiting.append((page[0], pool.submit(_worked, page[1], what)))
+            waiting.append((page, pool.submit(_worked, page.todo, what)))
             if len(waiting) > workers:  # no more is held than is worked on
                 yield _taken(waiting)
         while waiting:
             yield _taken(waiting)
 
 
-def _taken(waiting: list[tuple[int, Future[Rows]]]) -> tuple[int, Rows]:
-    seen, page = waiting.pop(0)
-    return seen, page.result()
+def _taken(waiting: deque[tuple[Page, Future[Rows]]]) -> tuple[Page, Rows]:
+    page, rows = waiting.popleft()
+    return page, rows.result()
 
 
-def _rows(engine: Engine, names: Sequence[str], what: tuple[str, Model, int]) -> Rows:
+def _rows(engine: Engine, names: Sequence[str], what: What) -> Rows:
     if not names:
         return []
     with db.reading(engine) as connection:
@@ -131,5 +144,5 @@ def _open(url: str) -> None:
     _worker.append(db.open_database(url))
 
 
-def _worked(names: list[str], what: tuple[str, Model, int]) -> Rows:
+def _worked(names: list[str], what: What) -> Rows:
     return _rows(_worker[0], names, what)

@@ -52,7 +52,7 @@ def score_month(
     engine = open_database(config, database)
     done = score_all(engine, month, chosen, now_ns, again=again, workers=workers, told=_progress(as_json))
     told = {"period": month, "model": chosen.id, **done._asdict()}
-    n = f"{done.vehicles} vehicles of {month} under {chosen.id}"
+    n = f"{done.vehicles} vehicles of {month} under {chosen.id}, {done.not_agreed} without consent"
     _say(as_json, told, f"{n}: {done.computed} scored, {done.changed} new or otherwise than before.")
 
 

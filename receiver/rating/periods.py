@@ -26,6 +26,14 @@ def bounds(period: str, zone: str) -> tuple[int, int]:
     return _start_ns(year, month, zone), _start_ns(year + month // 12, month % 12 + 1, zone)
 
 
+def begun(period: str, zone: str, now_ns: int) -> int:
+    """Return when a month ends or ended; raise RatingError for what is no month or has not begun."""
+    begins, ends = bounds(period, zone)
+    if begins > now_ns:
+        raise RatingError(f"period {period}: has not begun; nothing was driven in it yet")
+    return ends
+
+
 def month_of(utc_ns: int, zone: str) -> str:
     """Return the month of a moment."""
     return f"{_local(utc_ns, zone):%Y-%m}"

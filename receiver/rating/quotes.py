@@ -26,11 +26,12 @@ from receiver.rating import periods, scores
 from receiver.rating.periods import RatingError
 from receiver.rating.scores import KeptScore
 from receiver.rating.tables import kept_quote
+from receiver.registry import bindings, consents
 from receiver.scoring.model import DEFAULT_MODEL
 from receiver.scoring.model import model as model_named
 
 PAGE: Final = 50  # quotes on a page
-NO_SCORE: Final = ("no_device", "no_consent", "not_for_price", "not_driven")
+NO_SCORE: Final = ("no_device", "no_consent", "other_car", "not_for_price", "not_driven")
 _answers: Final = msgspec.json.Decoder(Quote)
 
 
@@ -40,7 +41,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     request: QuoteRequest
     device: str = ""  # empty: a car without a box
     policy: str = ""  # that it would renew
-    owner: str = ""  # the insurer's own reference; empty: that of the policy
+    owner: str = ""  # the insurer's own reference; empty: that of the vehicle or the policy
     model: str = DEFAULT_MODEL
 
 
@@ -82,9 +83,7 @@ class KeptQuote(NamedTuple):
         return day <= self.valid_until
 
 
-def quote(
-    connection: Connection, asked: Asked, book: RateBook, now_ns: int, by: str, consent: str | None = None
-) -> KeptQuote:
+def quote(connection: Connection, asked: Asked, book: RateBook, now_ns: int, by: str) -> KeptQuote:
     """Price what is asked for as of now and keep the answer; the same question at the same moment is one quote.
 
     Raise QuoteError naming the field that has no row or is wrong, RatingError for an unknown device or policy.
@@ -92,13 +91,14 @@ def quote(
     if asked.request.telematics is not None:
         raise QuoteError("not_used", "telematics", why="the score comes from the device's own records")
     renewed = _policy(connection, asked)
-    told, kept, why_not = _score(connection, asked, now_ns, consent)
+    car = bindings.vehicle_of(connection, asked.device) if asked.device else None
+    told, kept, why_not = _score(connection, asked, now_ns)
     answer = price(replace(asked.request, telematics=told), book, local_day(now_ns))
     text = msgspec.json.encode(answer)
-    owner = asked.owner or (renewed.owner if renewed else "")
+    owner = asked.owner or (car.owner if car else renewed.owner if renewed else "")
     row = {
         "device": asked.device,
-        "vin": kept.vin if kept else renewed.vin if renewed else "",
+        "vin": car.vin if car else renewed.vin if renewed else "",
         "owner": owner,
         "policy": asked.policy,
         "regime": answer.regime,
@@ -172,16 +172,17 @@ def _policy(connection: Connection, asked: Asked) -> policies.Policy | None:
     return found
 
 
-def _score(
-    connection: Connection, asked: Asked, now_ns: int, consent: str | None
-) -> tuple[Telematics | None, KeptScore | None, str]:
+def _score(connection: Connection, asked: Asked, now_ns: int) -> tuple[Telematics | None, KeptScore | None, str]:
     """Return what enters the price and the kept score behind it, or why nothing does."""
     if not asked.device:
         return None, None, "no_device"
     if connection.execute(select(db.device.c.id).where(db.device.c.id == asked.device)).scalar() is None:
         raise RatingError(f"quote: device {asked.device[:64]!r}: not enrolled here; see: roadwitness receiver devices")
+    consent = consents.in_force(connection, asked.device, scores.PURPOSE, now_ns)
     if consent is None:
         return None, None, "no_consent"
+    if bindings.mismatches(connection, asked.device):
+        return None, None, "other_car"  # the box drives in another car than the one that it was bound to
     model = model_named(asked.model)
     if not model.for_price:
         return None, None, "not_for_price"
@@ -189,9 +190,9 @@ def _score(
     kept = scores.of_month(connection, asked.device, period, model.id)
     if kept is None or not kept.final:
         kept = scores.score_device(connection, asked.device, period, model, now_ns)
-    if kept.score is None:
+    if kept.score is None or kept.vin != consent.vin:
         return None, None, "not_driven"
-    return telematics_of(scores.result(connection, kept), model, consent), kept, ""
+    return telematics_of(scores.result(connection, kept), model, consent.id), kept, ""
 
 
 def _fen(amount: Decimal) -> int:

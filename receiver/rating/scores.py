@@ -10,11 +10,13 @@ from receiver import db
 from receiver.rating import periods
 from receiver.rating.periods import RatingError
 from receiver.rating.tables import kept_score
+from receiver.registry import bindings, consents
 from receiver.scoring.driven import history_of
 from receiver.scoring.model import DEFAULT_MODEL, Model
 from receiver.scoring.result import ScoreResult
 from receiver.scoring.score import DAY_NS, score_history
 
+PURPOSE: Final = "scoring"  # of a consent
 _KEY: Final = ("device", "model", "period", "revision")
 _results: Final = msgspec.json.Decoder(ScoreResult)
 
@@ -46,25 +48,27 @@ class KeptScore(NamedTuple):
 def score_device(connection: Connection, device: str, period: str, model: Model, now_ns: int) -> KeptScore:
     """Score a device as of the end of a month, over the model's window before it, and keep that.
 
-    While the month lasts, as of now; the row is then written again. Raise RatingError for no month or one to come.
+    While the month lasts, as of now; the row is then written again. Raise RatingError for no month, one to come, or
+    without the owner's consent.
     """
     return keep(connection, computed(connection, device, period, model, now_ns))
 
 
 def computed(connection: Connection, device: str, period: str, model: Model, now_ns: int) -> dict[str, Any]:
-    """Compute the row of a device and month without keeping it."""
-    begins, ends = periods.bounds(period, model.zone)
-    if begins > now_ns:
-        raise RatingError(f"period {period}: has not begun; nothing was driven in it yet")
+    """Compute the row of a device and month without keeping it: of drives in the car whose owner agreed to a score."""
+    ends = periods.begun(period, model.zone, now_ns)
+    agreed = consents.in_force(connection, device, PURPOSE, now_ns)
+    if agreed is None:
+        raise RatingError(f"score of {device[:64]}: its owner has not agreed to one, or not any more")
     until = min(ends, now_ns)
-    start = until - model.window_days * DAY_NS
+    start = max(until - model.window_days * DAY_NS, _moved_in_ns(connection, device, agreed.vin))
     found = score_history(history_of(connection, device, start, until, model.needs_curves), model, start, until)
     return {
         "device": device,
         "model": model.id,
         "period": period,
         "final": ends <= now_ns,
-        "vin": "",
+        "vin": agreed.vin,
         "digest": model.digest,
         "computed_utc_ns": now_ns,
         "checked_utc_ns": now_ns,
@@ -88,6 +92,8 @@ def keep(connection: Connection, row: dict[str, Any]) -> KeptScore:
     last = connection.execute(select(t).where(*of, t.c.newest).with_for_update()).one_or_none()
     if last is not None and (last.checked_utc_ns > row["computed_utc_ns"] or last.final > row["final"]):
         return _kept(last)  # who computed later knows more
+    if last is not None and last.final and last.vin != row["vin"]:
+        return _kept(last)  # the device has moved since; that month stays the other car's
     if last is not None and last.final and _same(last.result, row["result"]):
         checked = row["computed_utc_ns"]
         connection.execute(update(t).where(*of, t.c.revision == last.revision).values(checked_utc_ns=checked))
@@ -105,9 +111,12 @@ def latest(connection: Connection, device: str, model: str | None = None) -> Kep
 
 
 def history(connection: Connection, device: str, n: int, model: str | None = None) -> list[KeptScore]:
-    """Return the kept scores of the last `n` months there are, the latest first."""
+    """Return the kept scores of the last `n` months there are, the latest first; only of the car that it is in now."""
     t = kept_score
     query = _rows().where(t.c.device == device, t.c.model == (model or DEFAULT_MODEL), t.c.newest)
+    present = bindings.of_device(connection, device)
+    if present is not None:
+        query = query.where(t.c.vin == present.vin)
     return [_kept(row) for row in connection.execute(query.order_by(t.c.period.desc()).limit(n))]
 
 
@@ -135,6 +144,12 @@ def result(connection: Connection, kept: KeptScore) -> ScoreResult:
         return _results.decode(_plain(found))
     except (zstandard.ZstdError, msgspec.DecodeError) as e:
         raise RatingError(f"{name}: its row is damaged; compute it again: roadwitness receiver rate --again") from e
+
+
+def _moved_in_ns(connection: Connection, device: str, vin: str) -> int:
+    """Return since when the device was in no other car (UTC ns, 0: always): what was driven there is not this car's."""
+    ended = (b.ended_utc_ns for b in bindings.listed(connection, device=device) if b.vin != vin)
+    return max((at for at in ended if at is not None), default=0)
 
 
 def _plain(packed: bytes) -> bytes:
