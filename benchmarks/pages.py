@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from agent.records import Event, Record, Trip
 from receiver.web import create_app
-from tests.pages import NOW, ZONE, Desk, S, braking, clock_at, drive, open_desk
+from tests.pages import NOW, SETTINGS, Desk, S, braking, clock_at, drive, open_desk, signed_in
 
 TRIPS = 10_000
 TRIPS_PER_BOOT = 4
@@ -70,7 +70,8 @@ def main() -> None:
         start = perf_counter()
         device = fill(desk)
         print(f"{TRIPS} trips stored through ingest in {perf_counter() - start:.0f} s")
-        app = create_app(desk.engine, ZONE, lambda: NOW)
+        session = signed_in(desk.engine)
+        app = create_app(desk.engine, SETTINGS, lambda: NOW)
         bare = FastAPI(openapi_url=None)
         bodies: dict[str, bytes] = {}
 
@@ -88,6 +89,7 @@ def main() -> None:
         }
         print(f"{'page':24}{'median ms':>10}{'p99 ms':>9}{'bytes':>9}{'only sent ms':>14}{'ratio':>7}")
         with TestClient(app, "http://127.0.0.1") as client, TestClient(bare, "http://127.0.0.1") as sender:
+            client.cookies.set("session", session.token)
             for name, path in pages.items():
                 bodies[path.partition("?")[0]] = client.get(path, headers=PLAIN).content
                 median, p99, size = measure(partial(_fetch, client, path))

@@ -1,10 +1,10 @@
 """What the pages ask of the database about vehicles: sums, live state, how far their records have come."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, case, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, case, func, select, true
 
 from agent import messages
 from receiver import db
@@ -62,14 +62,17 @@ class Pending:
     last_utc_ns: int
 
 
-def vehicles(engine: Engine, week_ns: int, month_ns: int, page: int) -> tuple[list[Vehicle], Page]:
-    """Return the vehicles of one page, by name; weeks and months begin at the given UTC."""
+def vehicles(
+    engine: Engine, week_ns: int, month_ns: int, page: int, only: Collection[str] | None = None
+) -> tuple[list[Vehicle], Page]:
+    """Return the vehicles of one page, by name, all or `only` those; weeks and months begin at the given UTC."""
+    table = db.device
+    chosen = true() if only is None else table.c.id.in_(only)
     with db.reading(engine) as connection:
-        total = connection.execute(select(func.count()).select_from(db.device)).scalar_one()
+        total = connection.execute(select(func.count()).select_from(table).where(chosen)).scalar_one()
         shown = paged(page, total, PAGE)
-        rows = connection.execute(
-            select(db.device).order_by(db.device.c.id).offset((shown.number - 1) * PAGE).limit(PAGE)
-        ).all()
+        ordered = select(table).where(chosen).order_by(table.c.id)
+        rows = connection.execute(ordered.offset((shown.number - 1) * PAGE).limit(PAGE)).all()
         return _vehicles(connection, rows, week_ns, month_ns), shown
 
 

@@ -40,7 +40,7 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
             log.info("broker on %s", settings.broker.url)
         ended, died = threading.Event(), threading.Event()
         files = FileStore(settings.files, settings.database)
-        server = _server(engine, settings.http, files) if pages else None
+        server = _server(engine, settings, files) if pages else None
 
         def end() -> None:
             if not reception.stopping:
@@ -71,7 +71,7 @@ def serve_in_thread(engine: Engine, http: str, stack: ExitStack, files: FileStor
 
     Without `files` no package is shown.
     """
-    server = _server(engine, parse_http(http), files)
+    server = _server(engine, ReceiverSettings(http=parse_http(http)), files)
     thread = threading.Thread(target=server.run, name="pages", daemon=True)
 
     def stop() -> None:
@@ -97,13 +97,13 @@ def parse_http(text: str) -> HttpSettings:
     return HttpSettings(host.strip("[]"), int(port))
 
 
-def _server(engine: Engine, http: HttpSettings, files: FileStore | None) -> uvicorn.Server:
+def _server(engine: Engine, settings: ReceiverSettings, files: FileStore | None) -> uvicorn.Server:
     from receiver.web import create_app, loopback
 
     config = uvicorn.Config(
-        create_app(engine, http.zone, files=files),
-        host=loopback(http.host),
-        port=http.port,
+        create_app(engine, settings, files=files),
+        host=loopback(settings.http.host),
+        port=settings.http.port,
         log_level="warning",
         timeout_graceful_shutdown=END_S,
     )

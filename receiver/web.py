@@ -1,22 +1,17 @@
-"""The owner's pages: server-rendered, read only, no outside address, readable without scripts.
+"""The web application: its pages, what every answer carries, who gets in. No outside address; works without scripts.
 
-There is no sign-in yet, so `loopback` refuses every address but this machine's own, and a request under any other
-host name is refused too: a page of a stranger could otherwise reach in by DNS rebinding.
+A request under a host name that is not ours is refused: a page of a stranger could otherwise reach in by DNS rebinding.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import cache, partial
-from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
@@ -25,30 +20,34 @@ from starlette.types import Receive, Scope, Send
 
 from agent import clock
 from agent.errors import ConfigError
-from receiver import askedwords, commands, crashes, crashpages, crashwords, fleet, queries, views
+from receiver import queries
 from receiver.filestore import FileStore
-from receiver.settings import ZONE
-from receiver.texts import LANGUAGES, choose, text
-from receiver.words import Words, time_zone
+from receiver.pages import account, crash, devices, signin, vehicles
+from receiver.people import gate
+from receiver.settings import ReceiverSettings
+from receiver.site import Site
 
 log = logging.getLogger(__name__)
 
+# The families of pages; each has `add(app, site)`.
+PAGES: Final = (signin, account, vehicles, crash, devices)
 REFRESH_S: Final = 5  # of the live state
-COOKIE: Final = "language"
-YEAR_S: Final = 365 * 86400
 HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self';"
         " connect-src 'self';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # to others nothing; to ourselves, or forms would come without their origin
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "geolocation=(), camera=(), microphone=()",
 }
+# what the pages of problems say, by status
+PROBLEMS: Final = {401: "unknown", 403: "forbidden", 404: "not_found"}
 _HERE: Final = Path(__file__).parent
 
 Next = Callable[[Request], Awaitable[Response]]
@@ -61,61 +60,25 @@ def loopback(host: str) -> str:
     except ValueError:
         own = False
     if not own:
-        raise ConfigError(
-            f"pages on {host}: they have no sign-in yet and show where people were; use 127.0.0.1 and a tunnel"
-        )
+        raise ConfigError(f"pages on {host}: they go unencrypted from here; use 127.0.0.1 and a tunnel")
     return host
 
 
 def create_app(
     engine: Engine,
-    zone: str = ZONE,
+    settings: ReceiverSettings | None = None,
     now_ns: Callable[[], int] = clock.wall_ns,
     refresh_s: float = REFRESH_S,
     files: FileStore | None = None,
 ) -> FastAPI:
-    """Build the pages over a database and the store of packages; times are shown in `zone`.
+    """Build the pages over a database and the store of packages. Without `files` no package is shown.
 
-    Raise ConfigError for an unknown zone.
+    Raise ConfigError for an unknown zone, UnguardedError for a route that names no right.
     """
-    local = time_zone(zone)
+    site = Site(engine, files, settings or ReceiverSettings(), now_ns, refresh_s)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(_Gzip, minimum_size=2000, compresslevel=5)
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
-    templates = Environment(
-        loader=PackageLoader("receiver"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.globals["asset"] = _asset
-
-    def words_of(request: Request) -> Words:
-        query, header = request.query_params.get("lang"), request.headers.get("accept-language", "")
-        return Words(text(choose(query, request.cookies.get(COOKIE), header)), local, now_ns())
-
-    def page(request: Request, name: str, status: int = 200, /, **values: Any) -> Response:
-        words = values.pop("words", None) or words_of(request)
-        language = words.text.language
-        other = next(each for each in LANGUAGES if each != language)
-        switch = request.url.include_query_params(lang=other)
-        body = templates.get_template(name).render(
-            w=words,
-            t=words.text,
-            trip_name=partial(views.when, words),
-            switch=f"{switch.path}?{switch.query}",
-            refresh_s=refresh_s,
-            **values,
-        )
-        response = HTMLResponse(body, status)
-        response.headers["Content-Language"] = words.text.tag
-        if request.query_params.get("lang") == language:
-            response.set_cookie(COOKIE, language, max_age=YEAR_S, samesite="lax", httponly=True)
-        return response
-
-    def problem(request: Request, status: int, key: str) -> Response:
-        return page(request, "problem.html", status, key=key)
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Next) -> Response:
@@ -123,96 +86,62 @@ def create_app(
         name, _, port = host.rpartition(":")
         if (name if port.isdigit() else host) not in HOSTS:
             return _guarded(request, Response("wrong host", 421))
-        return _guarded(request, await go_on(request))
+        return _guarded(request, await _admitted(request, site, go_on))
 
     @app.exception_handler(HTTPException)
     async def _refused(request: Request, error: HTTPException) -> Response:
-        return problem(request, error.status_code, "not_found" if error.status_code == 404 else "refused")
+        answer = site.problem(request, error.status_code, PROBLEMS.get(error.status_code, "refused"))
+        answer.headers.update(error.headers or {})
+        return answer
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, _: RequestValidationError) -> Response:
-        return problem(request, 404, "not_found")
+        return site.problem(request, 404, "not_found")
+
+    @app.exception_handler(gate.StaleFormError)
+    async def _stale(request: Request, _: gate.StaleFormError) -> Response:
+        return site.problem(request, 403, "stale")
 
     @app.exception_handler(DBAPIError)
     async def _database(request: Request, error: DBAPIError) -> Response:
-        log.error("pages: the database does not answer: %s", str(error.orig).strip().splitlines()[:1])
-        return problem(request, 503, "database")
+        return _no_database(request, site, error)
 
     @app.exception_handler(queries.Altered)
     async def _altered(request: Request, _: queries.Altered) -> Response:
-        return problem(request, 500, "altered")
+        return site.problem(request, 500, "altered")
 
     @app.exception_handler(Exception)
     async def _broken(request: Request, _: Exception) -> Response:
         # stands outside the guard; Starlette raises the error again, so that the server logs it
-        return _guarded(request, problem(request, 500, "broken"))
+        return _guarded(request, site.problem(request, 500, "broken"))
 
-    @app.api_route("/", methods=["GET", "HEAD"])
-    def vehicles(request: Request, page_number: views.PageNumber = 1) -> Response:
-        words = words_of(request)
-        rows, shown = fleet.vehicles(engine, words.week_start_ns(), words.month_start_ns(), page_number)
-        waiting, total = fleet.pending(engine)
-        last = queries.last_trips(engine, [v.id for v in rows])
-        return page(
-            request,
-            "vehicles.html",
-            words=words,
-            vehicles=rows,
-            last=last,
-            shown=shown,
-            pending=waiting,
-            waiting=total,
-        )
-
-    @app.api_route("/vehicles/{device}", methods=["GET", "HEAD"])
-    def vehicle(request: Request, device: str, page_number: views.PageNumber = 1) -> Response:
-        words = words_of(request)
-        found = fleet.vehicle(engine, device, words.week_start_ns(), words.month_start_ns())
-        if found is None:
-            raise HTTPException(404)
-        rows, shown = queries.trips(engine, device, page_number)
-        running = views.told(words, queries.open_events(engine, device), None)
-        crashed, _ = crashes.crashes(engine, device)
-        return page(
-            request,
-            "vehicle.html",
-            words=words,
-            vehicle=found,
-            live=views.live(words, found.live, fleet.newest(engine, device)),
-            days=views.days(words, rows),
-            shown=shown,
-            running=running,
-            crashes=[crashwords.line(words, row) for row in crashed],
-            asked=[askedwords.line(words, one) for one in commands.asked(engine, device, words.now_ns)],
-        )
-
-    @app.api_route("/vehicles/{device}/live.json", methods=["GET", "HEAD"])
-    def live(request: Request, device: str) -> Response:
-        if not fleet.known(engine, device):
-            return JSONResponse({}, 404)
-        now = views.live(words_of(request), fleet.live(engine, device), fleet.newest(engine, device))
-        return JSONResponse(views.live_json(now))
-
-    @app.api_route("/vehicles/{device}/events", methods=["GET", "HEAD"])
-    def events(request: Request, device: str, page_number: views.PageNumber = 1) -> Response:
-        words = words_of(request)
-        if not fleet.known(engine, device):
-            raise HTTPException(404)
-        rows, shown = queries.events(engine, device, page_number)
-        return page(
-            request, "events.html", words=words, device=device, events=views.told(words, rows, None), shown=shown
-        )
-
-    @app.api_route("/vehicles/{device}/trips/{trip_id}", methods=["GET", "HEAD"])
-    def trip(request: Request, device: str, trip_id: views.Id) -> Response:
-        found = queries.trip(engine, device, trip_id)
-        if found is None:
-            raise HTTPException(404)
-        words = words_of(request)
-        return page(request, "trip.html", words=words, trip=found, view=views.trip(words, found))
-
-    crashpages.add(app, engine, files, page, words_of, now_ns)
+    for family in PAGES:
+        family.add(app, site)
+    gate.check(app)
+    site.paths = frozenset(path for path, methods, _ in gate.routes(app) if "GET" in methods)
     return app
+
+
+async def _admitted(request: Request, site: Site, go_on: Next) -> Response:
+    """Go on with a request of somebody who is known, or for what is open to all; refuse forms of other pages."""
+    path = request.url.path
+    request.state.person = request.state.session = None
+    if path.startswith(gate.STATIC):
+        return await go_on(request)
+    try:
+        await gate.recognise(request, site.engine, site.now_ns())
+    except DBAPIError as e:
+        return _no_database(request, site, e)
+    if request.method not in gate.SAFE and not path.startswith(gate.API) and not gate.own_origin(request):
+        return site.problem(request, 403, "stranger")
+    if request.state.person is None and not gate.is_open(path):
+        return gate.turned_away(request) or site.problem(request, 401, "unknown")
+    return await go_on(request)
+
+
+def _no_database(request: Request, site: Site, error: DBAPIError) -> Response:
+    log.error("pages: the database does not answer: %s", str(error.orig).strip().splitlines()[:1])
+    return site.problem(request, 503, "database")
 
 
 class _Gzip(GZipMiddleware):
@@ -238,10 +167,3 @@ def _guarded(request: Request, response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         response.headers["Vary"] = "Accept-Language, Cookie"
     return response
-
-
-@cache
-def _asset(name: str) -> str:
-    """Return the address of a static file; it changes with the content."""
-    digest = sha256((_HERE / "static" / name).read_bytes()).hexdigest()[:12]
-    return f"/static/{name}?{digest}"

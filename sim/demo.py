@@ -19,6 +19,7 @@ import typer
 
 from agent.clock import NS_PER_S, monotonic_ns, wait, wall_ns
 from agent.errors import ConfigError, UplinkError
+from sim import desk
 from sim.accident import check_names
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -83,7 +84,9 @@ def demo(
         say(f"Broker on {product.broker_url}, receiver on {product.database_url}")
         page = None if once else product.serve(http)
         if page:
-            say(f"Page on {page} (Ctrl-C ends it)")
+            say(f"Page on {page} (Ctrl-C ends it). Each of these links signs in once, within the hour:")
+            for role, link in desk.links(product.engine, page, wall_ns()):
+                say(f"  {role:12}{link}")
         if scenario:
             _have_accident(product, folder, (scenario, seed, fault), say, as_json, page)
             return
@@ -162,6 +165,7 @@ class Product:
         with Store.open(folder / "agent") as store:
             self.device = store.device
             devices.enrol(self.engine, store.public_key.hex())
+        desk.register(self.engine, self.device, wall_ns())
         self.files = files = FileStore(FileSettings(), self.database_url)
         on_package = partial(packages.arrived, self.engine, files)
         reception = Reception(self.engine, BrokerSettings(url=self.broker_url), files=files, on_package=on_package)

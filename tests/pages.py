@@ -2,25 +2,32 @@
 
 import warnings
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import pairwise
 from math import cos, pi, radians, sin
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert, select
 
-from agent import messages
+from agent import clock, messages
 from agent.messages import Birth
 from agent.records import Clock, Curve, Event, Quality, Record, Track, Trip, Window
 from receiver import db, devices
 from receiver.ingest import Ingest
+from receiver.people import accounts, sessions
+from receiver.people.sessions import Session
+from receiver.registry import tables as registry
+from receiver.settings import HttpSettings, ReceiverSettings
 from receiver.web import create_app
 from tests.syncing import ListSource
 
 S = 1_000_000_000
 NOW = 1_795_000_000 * S  # 2026-11-18 11:06:40 UTC, a Wednesday, 19:06:40 in Shanghai
 ZONE = "Asia/Shanghai"
+SETTINGS = ReceiverSettings(http=HttpSettings(zone=ZONE))
+HOME = "http://127.0.0.1"
 METRES_PER_DEGREE = 111_194.93
 
 
@@ -75,13 +82,63 @@ def open_desk(folder: Path) -> Desk:
     return Desk(db.open_database(f"sqlite:///{folder / 'receiver.db'}"))
 
 
-def client(engine: Engine, raising: bool = False, **settings: Any) -> Any:
-    """Return a client that talks to the pages without a socket."""
+OWNER = "owner-1"  # whose all cars are, where a test says nothing else
+
+
+def client(engine: Engine, role: str | None = "owner", *, raising: bool = False, **settings: Any) -> Any:
+    """Return a client that talks to the pages without a socket, signed in in a role; None: as a stranger.
+
+    An owner is OWNER, and every device that is enrolled by now is his. What the client posts carries its origin and
+    the token of its session, as forms do.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # starlette wants httpx2, which is not released for all of our Pythons
         from starlette.testclient import TestClient
-    app = create_app(engine, ZONE, lambda: NOW, **settings)
-    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=raising)
+    app = create_app(engine, SETTINGS, lambda: NOW, **settings)
+    found = TestClient(app, base_url=HOME, raise_server_exceptions=raising, headers={"origin": HOME})
+    if role is not None:
+        session = signed_in(engine, role)
+        found.cookies.set("session", session.token)
+        found.headers["x-csrf"] = session.csrf
+    return found
+
+
+def signed_in(engine: Engine, role: str = "owner", owner: str = OWNER, now_ns: int = NOW) -> Session:
+    """Begin a session of a person of a role, who is made where there is none; an owner owns all devices."""
+    name = owner if role == "owner" else f"{role}-1"
+    if role == "owner" and owner == OWNER:
+        own(engine)
+    person = accounts.named(engine, name)
+    with engine.begin() as connection:
+        if person is None:
+            person = accounts.add(connection, name, role, now_ns, owner if role == "owner" else "")
+        token = sessions.begin(connection, person.id, now_ns)
+    return Session(token, person, sessions.WHOLE, now_ns, now_ns)
+
+
+def own(engine: Engine, owner: str = OWNER) -> None:
+    """Let an owner own every device that is bound to no vehicle."""
+    t = registry
+    with engine.begin() as connection:
+        bound = set(connection.execute(select(t.binding.c.device).where(t.binding.c.ended_utc_ns.is_(None))).scalars())
+        free = sorted(set(connection.execute(select(db.device.c.id)).scalars()) - bound)
+        row = {"id": owner, "name": owner, "phone": "", "email": "", "registered_utc_ns": NOW}
+        connection.execute(db.upsert(connection, t.owner, row, ["id"]))
+        for device in free:
+            vin = f"L{device[3:].upper()}"
+            car = {"vin": vin, "owner": owner, "plate": "", "use_class": "family", "seats": 5, "energy": "petrol"}
+            car |= {"first_registered": date(2020, 1, 1), "registered_utc_ns": NOW}
+            connection.execute(insert(t.vehicle).values(**car))
+            ends = {"ended_utc_ns": None, "ended_by": "", "reason": ""}
+            row = {"device": device, "vin": vin, "bound_utc_ns": NOW, "bound_by": "local", **ends}
+            connection.execute(insert(t.binding).values(**row))
+
+
+def enter(driver: Any, base: str, engine: Engine, role: str = "owner") -> None:
+    """Sign a browser in, as the person of a role."""
+    token = signed_in(engine, role, now_ns=clock.wall_ns()).token
+    cookie = {"url": base, "name": "session", "value": token, "httpOnly": True, "sameSite": "Lax"}
+    driver.execute_cdp_cmd("Network.setCookie", cookie)
 
 
 def _time(record: Record) -> int:

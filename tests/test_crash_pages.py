@@ -27,8 +27,6 @@ from tests.crash_cases import NOW, Box, Insurer, address, hit
 from tests.packing import S, begin, clock
 from tests.pages import client
 
-CHECK = {"X-Requested-By": "roadwitness"}
-
 
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
@@ -259,7 +257,7 @@ def test_a_receiver_without_files_shows_the_report(insurer: Insurer, box: Box) -
     assert "This receiver keeps no files" in bare.get(address(box)).text
     assert bare.get(address(box, "/files/crash.json")).status_code == 404
     assert bare.get(address(box, "/package.zip")).status_code == 404
-    assert bare.post(address(box, "/check"), headers=CHECK).status_code == 404
+    assert bare.post(address(box, "/check")).status_code == 404
 
 
 # files
@@ -403,14 +401,14 @@ def test_every_view_and_download_is_in_the_log_and_nothing_else(insurer: Insurer
     app.get(address(box, "/files/imu.csv"))
     app.get(address(box, "/files/no.csv"))
     app.get(address(box, "/package.zip"))
-    app.post(address(box, "/check"), headers=CHECK)
+    app.post(address(box, "/check"))
     assert looks(insurer) == [
         ("page", ""), ("file", "imu.csv"), ("file", "imu.csv"), ("package", ""), ("check", "")
     ]  # fmt: skip
     assert access.verify(insurer.engine).broken is None
     said = plain(app.get(address(box)).text)
-    assert "local from testclient: opened imu.csv" in said
-    assert "local from testclient: downloaded the package" in said
+    assert "owner-1 from testclient: opened imu.csv" in said
+    assert "owner-1 from testclient: downloaded the package" in said
 
 
 def test_nothing_is_shown_that_cannot_be_logged(insurer: Insurer, box: Box) -> None:
@@ -428,14 +426,15 @@ def test_a_check_is_run_again_only_for_our_own_page(insurer: Insurer, box: Box) 
     box.crashes(films="")
     insurer.take_all(box)
     app = client(insurer.engine, files=insurer.files)
-    assert app.post(address(box, "/check")).status_code == 403
-    assert app.post(address(box, "/check"), headers=CHECK).json()["exit_code"] == 0
+    for wrong in ({"x-csrf": "no"}, {"origin": "http://evil.example"}):
+        assert app.post(address(box, "/check"), headers=wrong).status_code == 403
+    assert app.post(address(box, "/check")).json()["exit_code"] == 0
     Path(insurer.files.path(box.store.device, box.crash.id, "imu.csv")).write_bytes(b"t_s\n")
-    assert app.post(address(box, "/check"), headers=CHECK).json()["exit_code"] == 1
+    assert app.post(address(box, "/check")).json()["exit_code"] == 1
     assert "Package: Not proved" in plain(app.get(address(box)).text)
     with insurer.engine.begin() as connection:
         connection.execute(update(db.package_state).values(whole=False))
-    assert app.post(address(box, "/check"), headers=CHECK).status_code == 409
+    assert app.post(address(box, "/check")).status_code == 409
 
 
 # what a device may say

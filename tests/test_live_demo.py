@@ -55,13 +55,14 @@ def test_the_page_follows_the_car_on_its_wires_and_ctrl_c_keeps_the_drive(tmp_pa
     with subprocess.Popen([*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE, text=True) as demo:
         try:
             assert demo.stdout is not None
-            said = ""
+            said, link = "", ""
             while "vehicles/" not in said:
                 said = demo.stdout.readline()
                 assert said, "the demo ended"
+                link = said.split()[-1] if said.split()[:1] == ["owner"] else link
             page = re.search(r"http://\S+", said)
             assert page is not None
-            seen = {state["position"]: state for state in _states(page[0] + "/live.json", moving=12)}
+            seen = {state["position"]: state for state in _states(_browser(link), page[0] + "/live.json", moving=12)}
             assert len(seen) == 12
             assert all(float(state["speed"]) > 0 for state in seen.values())
         finally:
@@ -80,13 +81,21 @@ def test_the_page_follows_the_car_on_its_wires_and_ctrl_c_keeps_the_drive(tmp_pa
     assert (tmp_path / "agent.log").read_text(encoding="utf-8").endswith("ended with everything stored\n")
 
 
-def _states(url: str, moving: int) -> list[dict[str, str]]:
+def _browser(link: str) -> urllib.request.OpenerDirector:
+    """Sign in as the owner by the link that the demo printed; return what keeps the session."""
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    origin = "/".join(link.split("/")[:3])
+    browser.open(urllib.request.Request(link, b"", {"Origin": origin}), timeout=10).close()
+    return browser
+
+
+def _states(browser: urllib.request.OpenerDirector, url: str, moving: int) -> list[dict[str, str]]:
     """Ask until the car was seen driving in `moving` places."""
     never = threading.Event()
     until_ns = monotonic_ns() + round(PATIENCE_S * NS_PER_S)
     found: dict[str, dict[str, str]] = {}
     while len(found) < moving and monotonic_ns() < until_ns:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with browser.open(url, timeout=10) as answer:
             state = json.load(answer)
         if state["speed"] not in ("–", "0"):
             found[state["position"]] = state

@@ -13,6 +13,7 @@ from agent import messages
 from agent.errors import ConfigError
 from agent.records import Curve, Quality, Record, Track, Trip
 from receiver import db, fleet, queries
+from receiver.settings import HttpSettings, ReceiverSettings
 from receiver.texts import LANGUAGES, text
 from receiver.web import HEADERS, create_app, loopback
 from tests.pages import NOW, SPEEDING, Desk, S, braking, client, clock_at, drive, open_desk
@@ -145,7 +146,7 @@ def test_an_empty_receiver_says_what_to_do(desk: Desk, lang: str) -> None:
 
 def test_a_box_that_waits_for_enrolment_is_listed(desk: Desk, lang: str) -> None:
     desk.greet(ListSource(7), NOW - 600 * S)
-    page = words(get(desk, "/", lang))
+    page = words(client(desk.engine, "technician").get("/devices", headers={"accept-language": lang}).text)
     assert text(lang)("pending.title") in page
     assert ListSource(7).device in page
     assert text(lang)("time.ago", duration=text(lang)("unit.minutes", n=10)) in page
@@ -302,9 +303,10 @@ def test_a_trip_is_found_under_its_own_vehicle_only(desk: Desk) -> None:
 
 def test_a_database_that_fails_gives_a_page_and_not_a_trace(desk: Desk, lang: str) -> None:
     full(desk)
+    pages = client(desk.engine)
     with desk.engine.begin() as connection:
         connection.execute(sql("DROP TABLE device"))
-    answer = client(desk.engine).get("/", headers={"accept-language": lang})
+    answer = pages.get("/", headers={"accept-language": lang})
     assert answer.status_code == 503
     assert text(lang)("problem.database") in words(answer.text)
     assert "Traceback" not in answer.text
@@ -496,7 +498,7 @@ def test_static_files_are_served_and_kept(desk: Desk) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
 def test_pages_refuse_to_be_served_beyond_this_machine(host: str) -> None:
-    with pytest.raises(ConfigError, match="no sign-in"):
+    with pytest.raises(ConfigError, match="unencrypted"):
         loopback(host)
 
 
@@ -507,7 +509,7 @@ def test_pages_are_served_to_this_machine(host: str) -> None:
 
 def test_an_unknown_time_zone_is_told_with_near_names(desk: Desk) -> None:
     with pytest.raises(ConfigError, match="near names: Asia/Shanghai"):
-        create_app(desk.engine, "Asia/Shangai")
+        create_app(desk.engine, ReceiverSettings(http=HttpSettings(zone="Asia/Shangai")))
 
 
 # the other database
@@ -551,5 +553,5 @@ def test_serve_refuses_an_open_address_before_it_listens(desk: Desk) -> None:
 
     from receiver.serve import serve_in_thread
 
-    with ExitStack() as stack, pytest.raises(ConfigError, match="no sign-in"):
+    with ExitStack() as stack, pytest.raises(ConfigError, match="unencrypted"):
         serve_in_thread(desk.engine, "0.0.0.0:0", stack)

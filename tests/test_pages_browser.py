@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from receiver import serve, web
-from tests.pages import NOW, SPEEDING, Desk, S, braking, clock_at, drive, open_desk, readable
+from tests.pages import NOW, SPEEDING, Desk, S, braking, clock_at, drive, enter, open_desk, readable
 from tests.syncing import ListSource, until
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -65,10 +65,11 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def show(driver: Any, site: tuple[Desk, ListSource, str]) -> Iterator[Any]:
-    """Give a function that opens a path at a size; afterwards nothing was logged and nothing else was asked."""
-    _, source, base = site
+    """Give a function that opens a path as the owner; afterwards nothing was logged and nothing else was asked."""
+    desk, source, base = site
     driver.get("about:blank")
     driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    enter(driver, base, desk.engine)
     for kind in ("browser", "performance"):
         driver.get_log(kind)
 
@@ -154,7 +155,10 @@ def test_language_switch_works_and_stays(show: Any) -> None:
     page.find_element("css selector", ".language").click()
     until(lambda: page.execute_script("return document.documentElement.lang") == "zh-CN", "it was Chinese")
     page.find_element("css selector", ".brand").click()
-    until(lambda: page.execute_script("return document.querySelector('h1').textContent") == "车辆", "it stayed Chinese")
+    until(
+        lambda: page.execute_script("return document.querySelector('h1').textContent") == "我的车辆",
+        "it stayed Chinese",
+    )
 
 
 def test_first_tab_skips_to_the_content(show: Any) -> None:

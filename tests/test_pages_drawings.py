@@ -15,7 +15,7 @@ from agent import messages
 from agent.records import Curve, Event, Quality, Record, Track, Trip, Window
 from receiver import charts, draw
 from receiver.drive import Route, Series, thin, unpack_curve, unpack_track
-from tests.pages import METRES_PER_DEGREE, NOW, Desk, S, braking, client, clock_at, drive, open_desk
+from tests.pages import METRES_PER_DEGREE, NOW, Desk, S, braking, client, clock_at, drive, open_desk, own
 from tests.syncing import ListSource
 
 LATITUDES = st.floats(-80, 80)
@@ -274,6 +274,7 @@ def test_no_record_that_ingest_takes_can_break_a_page(
 ) -> None:
     desk, pages = served
     source = desk.enrol(1)
+    own(desk.engine)
     fresh = ListSource(1, f"{desk.ingest.counts.entries:012x}")
     boot = fresh.lineage
     if offset is not None:

@@ -21,6 +21,7 @@ def test_every_statement_of_every_page_uses_an_index(tmp_path: Path) -> None:
         desk.send(source, [clock_at(NOW - n * 86400 * S), *drive(events=[braking()])], f"boot-{n}")
     crash, package = sample_records.crash(), sample_records.package()
     desk.send(source, [crash, package], "boot-1")
+    pages = client(desk.engine)
     statements: set[tuple[str, Any]] = set()
 
     @event.listens_for(desk.engine, "before_cursor_execute")
@@ -30,8 +31,8 @@ def test_every_statement_of_every_page_uses_an_index(tmp_path: Path) -> None:
 
     crashed = f"/crashes/{crash.id}"
     for path in ("", "/live.json", "/events", "/trips/2", crashed, f"{crashed}/progress.json"):
-        assert client(desk.engine).get(f"/vehicles/{source.device}{path}").status_code == 200
-    assert client(desk.engine).get("/").status_code == 200
+        assert pages.get(f"/vehicles/{source.device}{path}").status_code == 200
+    assert pages.get("/").status_code == 200
     assert len(statements) > 20
     read_whole = set()
     with desk.engine.connect() as connection:

@@ -99,6 +99,7 @@ const ask = async () => {
   if (document.hidden) return;
   try {
     const answer = await fetch(panel.dataset.progress, { cache: "no-store", signal: AbortSignal.timeout(every * 2) });
+    if (answer.status === 401) return location.reload(); // the session has ended: to the sign-in
     if (!answer.ok) throw new Error(String(answer.status));
     const now = await answer.json();
     if (now.version !== panel.dataset.version && !watching()) return location.reload();
@@ -120,7 +121,7 @@ button?.addEventListener("click", async () => {
   button.disabled = true;
   button.textContent = button.dataset.busy;
   try {
-    const answer = await fetch(button.dataset.check, { method: "POST", headers: { "X-Requested-By": "roadwitness" } });
+    const answer = await fetch(button.dataset.check, { method: "POST", headers: { "X-Csrf": button.dataset.csrf } });
     if (!answer.ok) throw new Error(String(answer.status));
     location.reload();
   } catch {

@@ -14,6 +14,7 @@ const ask = async () => {
   if (document.hidden) return;
   try {
     const answer = await fetch(panel.dataset.live, { cache: "no-store", signal: AbortSignal.timeout(every * 2) });
+    if (answer.status === 401) return location.reload(); // the session has ended: to the sign-in
     if (!answer.ok) throw new Error(String(answer.status));
     const now = await answer.json();
     // A trip or an event has arrived: its row is made by the server.

@@ -5,27 +5,25 @@ table of what the device's signed record names, never from the address alone.
 """
 
 import logging
-from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Path, Request, Response
+from fastapi import Depends, FastAPI, Path, Request, Response
 from fastapi.responses import JSONResponse
-from sqlalchemy import Engine
 from starlette.exceptions import HTTPException
 
 from receiver import checks, contents, crashes, crashviews, crashwords, delivery
-from receiver.access import LOCAL, Look, Looks, latest
+from receiver.access import latest
 from receiver.contents import Contents
 from receiver.crashviews import MOST_LOOKS
-from receiver.filestore import FileStore
-from receiver.words import Words
+from receiver.people import reach
+from receiver.people.gate import needs
+from receiver.people.person import Person
+from receiver.site import Site
 
 log = logging.getLogger(__name__)
 
-# A page of a stranger can post a form here, but cannot set a header without being asked whether it may.
-ASKED_HEADER: Final = "x-requested-by"
-ASKED_BY: Final = "roadwitness"
-
+Reader = Annotated[Person, Depends(needs("crashes.read"))]
+Checker = Annotated[Person, Depends(needs("crashes.check"))]
 Incident = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 Name = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -34,46 +32,40 @@ class AwayError(Exception):
     """A file that should be in the store cannot be read there."""
 
 
-def add(
-    app: FastAPI,
-    engine: Engine,
-    files: FileStore | None,
-    page: Callable[..., Response],
-    words_of: Callable[[Request], Words],
-    now_ns: Callable[[], int],
-) -> None:
-    """Add the routes; `page` renders a template. Without `files` only the reports are shown."""
-    looks = Looks(engine)
+def add(app: FastAPI, site: Site) -> None:
+    """Add the routes. Without a store of packages only the reports are shown."""
+    engine, files = site.engine, site.files
     base = "/vehicles/{device}/crashes/{incident}"
 
     def note(request: Request, device: str, incident: str, what: str, name: str = "") -> None:
-        client = request.client.host if request.client else ""
-        look = Look(LOCAL, client, device, incident, what, name)
-        looks.note(look, now_ns(), part=delivery.ranged(request))
+        site.note(request, what, device, incident, name, part=delivery.ranged(request))
 
     @app.api_route(base, methods=["GET", "HEAD"])
-    def crash(request: Request, device: str, incident: Incident) -> Response:
+    def crash(request: Request, person: Reader, device: str, incident: Incident) -> Response:
+        reach.device(engine, person, device)
         found = crashes.crash(engine, device, incident)
         if found is None:
             raise HTTPException(404)
-        words = words_of(request)
+        words = site.words_of(request)
         before = latest(engine, device, incident, MOST_LOOKS)
         note(request, device, incident, "page")
         read = Contents() if files is None else contents.read(files, device, incident, found.files)
         view = crashviews.crash(words, found, read, before, files is not None)
         version = crashes.version(engine, device, incident)
-        return page(request, "crash.html", words=words, crash=found, view=view, version=version)
+        return site.page(request, "crash.html", words=words, crash=found, view=view, version=version)
 
     @app.api_route(base + "/progress.json", methods=["GET", "HEAD"])
-    def progress(request: Request, device: str, incident: Incident) -> Response:
+    def progress(request: Request, person: Reader, device: str, incident: Incident) -> Response:
+        reach.device(engine, person, device)
         if not crashes.known(engine, device, incident):
-            return JSONResponse({}, 404)
-        words = words_of(request)
+            raise HTTPException(404)
+        words = site.words_of(request)
         now = crashwords.package(words, crashes.package_now(engine, device, incident), files is not None)
         return JSONResponse(crashviews.progress(words, now, crashes.version(engine, device, incident)))
 
     @app.api_route(base + "/files/{name}", methods=["GET", "HEAD"])
-    def file(request: Request, device: str, incident: Incident, name: Name) -> Response:
+    def file(request: Request, person: Reader, device: str, incident: Incident, name: Name) -> Response:
+        reach.device(engine, person, device)
         found = crashes.held_file(engine, device, incident, name)
         if files is None or found is None:
             raise HTTPException(404)
@@ -85,7 +77,8 @@ def add(
             raise AwayError from e
 
     @app.api_route(base + "/package.zip", methods=["GET", "HEAD"])
-    def package(request: Request, device: str, incident: Incident) -> Response:
+    def package(request: Request, person: Reader, device: str, incident: Incident) -> Response:
+        reach.device(engine, person, device)
         listed = crashes.held_files(engine, device, incident)
         if files is None or not listed:
             raise HTTPException(404)
@@ -93,14 +86,13 @@ def add(
         return delivery.zip_response(request, files, device, incident, listed)
 
     @app.post(base + "/check")
-    def check(request: Request, device: str, incident: Incident) -> Response:
-        if request.headers.get(ASKED_HEADER) != ASKED_BY:
-            raise HTTPException(403)
+    def check(request: Request, person: Checker, device: str, incident: Incident) -> Response:
+        reach.device(engine, person, device)
         if files is None or not crashes.known(engine, device, incident):
             raise HTTPException(404)
         note(request, device, incident, "check")
         try:
-            found = checks.check(engine, files, device, incident, now_ns())
+            found = checks.check(engine, files, device, incident, site.now_ns())
         except OSError as e:
             log.error("package %s of device %s cannot be checked: %s; check the store", incident, device, e)
             raise AwayError from e
@@ -109,4 +101,4 @@ def add(
 
     @app.exception_handler(AwayError)
     async def _away(request: Request, _: AwayError) -> Response:
-        return page(request, "problem.html", 503, key="away")
+        return site.page(request, "problem.html", 503, key="away")

@@ -1,0 +1,81 @@
+"""The cars of an owner: all of them, one with its live state and trips, its events, one trip."""
+
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.exceptions import HTTPException
+
+from receiver import askedwords, commands, crashes, crashwords, fleet, queries, views
+from receiver.people import reach
+from receiver.people.gate import needs
+from receiver.people.person import Person
+from receiver.site import Site
+
+Anybody = Annotated[Person, Depends(needs("account.use"))]
+Reader = Annotated[Person, Depends(needs("trips.read"))]
+
+
+def add(app: FastAPI, site: Site) -> None:
+    """Add the routes."""
+    engine = site.engine
+
+    @app.api_route("/", methods=["GET", "HEAD"])
+    def vehicles(request: Request, person: Anybody, page_number: views.PageNumber = 1) -> Response:
+        start = site.home(person).path
+        if start != "/":
+            return RedirectResponse(start, 303)
+        words, own = site.words_of(request), reach.reached(engine, person)
+        rows, shown = fleet.vehicles(engine, words.week_start_ns(), words.month_start_ns(), page_number, own)
+        last = queries.last_trips(engine, [v.id for v in rows])
+        return site.page(request, "vehicles.html", words=words, vehicles=rows, last=last, shown=shown)
+
+    @app.api_route("/vehicles/{device}", methods=["GET", "HEAD"])
+    def vehicle(request: Request, person: Reader, device: str, page_number: views.PageNumber = 1) -> Response:
+        words = site.words_of(request)
+        reach.device(engine, person, device)
+        found = fleet.vehicle(engine, device, words.week_start_ns(), words.month_start_ns())
+        if found is None:
+            raise HTTPException(404)
+        rows, shown = queries.trips(engine, device, page_number)
+        running = views.told(words, queries.open_events(engine, device), None)
+        crashed, _ = crashes.crashes(engine, device)
+        return site.page(
+            request,
+            "vehicle.html",
+            words=words,
+            vehicle=found,
+            live=views.live(words, found.live, fleet.newest(engine, device)),
+            days=views.days(words, rows),
+            shown=shown,
+            running=running,
+            crashes=[crashwords.line(words, row) for row in crashed],
+            asked=[askedwords.line(words, one) for one in commands.asked(engine, device, words.now_ns)],
+        )
+
+    @app.api_route("/vehicles/{device}/live.json", methods=["GET", "HEAD"])
+    def live(request: Request, person: Reader, device: str) -> Response:
+        reach.device(engine, person, device)
+        if not fleet.known(engine, device):
+            raise HTTPException(404)
+        now = views.live(site.words_of(request), fleet.live(engine, device), fleet.newest(engine, device))
+        return JSONResponse(views.live_json(now))
+
+    @app.api_route("/vehicles/{device}/events", methods=["GET", "HEAD"])
+    def events(request: Request, person: Reader, device: str, page_number: views.PageNumber = 1) -> Response:
+        words = site.words_of(request)
+        reach.device(engine, person, device)
+        if not fleet.known(engine, device):
+            raise HTTPException(404)
+        rows, shown = queries.events(engine, device, page_number)
+        told = views.told(words, rows, None)
+        return site.page(request, "events.html", words=words, device=device, events=told, shown=shown)
+
+    @app.api_route("/vehicles/{device}/trips/{trip_id}", methods=["GET", "HEAD"])
+    def trip(request: Request, person: Reader, device: str, trip_id: views.Id) -> Response:
+        reach.device(engine, person, device)
+        found = queries.trip(engine, device, trip_id)
+        if found is None:
+            raise HTTPException(404)
+        words = site.words_of(request)
+        return site.page(request, "trip.html", words=words, trip=found, view=views.trip(words, found))
