@@ -11,17 +11,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, insert
 
 from agent.errors import ConfigError
 from receiver import db, policies
 from receiver.policies import Cover, Policy, PolicyError
+from receiver.rating.tables import kept_quote, kept_score
 from receiver.renewals import exporting, rate, schedule
-from receiver.renewals.due import Prices, Trend, due
+from receiver.renewals.due import due
 from receiver.renewals.schedule import Contact
 from tests.claiming import T0
 
 END = date(2026, 12, 31)
+DEVICE = "rw-0123456789abcdef"
 
 
 def vin(letter: str) -> str:
@@ -141,17 +143,37 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
+def kept(connection: Connection, *told: tuple[str, int, str]) -> None:
+    """Keep scores of the device by month and car."""
+    plain = {"device": DEVICE, "model": "relativity/2", "revision": 1, "newest": True, "final": True, "digest": ""}
+    plain |= dict.fromkeys(("computed_utc_ns", "checked_utc_ns", "start_utc_ns", "end_utc_ns", "trips"), 0)
+    plain |= {"relativity": 1.0, "credibility": 0.5, "km": 100.0, "result": b""}
+    rows = [{**plain, "period": month, "score": score, "vin": car} for month, score, car in told]
+    connection.execute(insert(kept_score), rows)
+
+
+def quoted(connection: Connection, name: str, *totals_fen: int) -> None:
+    """Keep quotes for a policy, one after the other."""
+    words = ("device", "vin", "owner", "regime", "region", "consent", "score_model", "score_period", "no_score")
+    plain = {**dict.fromkeys((*words, "given_by", "answer"), ""), "policy": name, "score_revision": 0}
+    plain |= {"starts": END, "valid_until": END, "plain_fen": 0}
+    rows = [{**plain, "id": f"q{n}", "given_utc_ns": n, "total_fen": fen} for n, fen in enumerate(totals_fen)]
+    connection.execute(insert(kept_quote), rows)
+
+
 def test_due_list_has_who_is_not_renewed_with_trend_and_difference(engine: Engine) -> None:
     ends = date(2026, 12, 31)
     with engine.begin() as connection:
-        policies.put(connection, policy("A", "A", ends))
+        policies.put(connection, policy("A", "A", ends, device=DEVICE))
         policies.put(connection, policy("B", "B", ends - timedelta(30)))
         policies.put(connection, policy("C", "C", ends - timedelta(20)))
         policies.put(connection, policy("C2", "C", ends + timedelta(345)))
         policies.put(connection, policy("D", "D", ends + timedelta(120)))
-        prices = {"A": Prices(Decimal("792.00"), Decimal("780.00"))}
+        kept(connection, ("2025-12", 10, vin("A")), ("2026-01", 60, vin("X")), ("2026-02", 71, vin("A")))
+        kept(connection, ("2026-06", 99, vin("A")), ("2026-11", 80, vin("A")))
+        quoted(connection, "A", 378_000, 364_000)
         today = date(2026, 12, 5)
-        found = due(connection, today, "V2", scores={"A": Trend(71.0, 80.5)}, prices=prices)
+        found = due(connection, today, "V2")
     assert [d.policy.id for d in found] == ["B", "A"]
     b, a = found
     assert (b.days_left, b.escalated, b.next and b.next.day, [c.kind for c in b.today]) == (
@@ -161,7 +183,7 @@ def test_due_list_has_who_is_not_renewed_with_trend_and_difference(engine: Engin
         ["task"],
     )
     assert (a.days_left, a.escalated, a.next and a.next.day, a.today) == (26, False, date(2026, 12, 16), [])
-    assert (a.score_change, a.price_difference) == (9.5, Decimal("-12.00"))
+    assert (a.score_change, a.price_difference) == (9, Decimal("-10.00"))
     assert (b.score_change, b.price_difference) == (None, None)
 
 

@@ -42,6 +42,8 @@ def list_due(on: On = "", schedule: By = "", config: Config = None, database: Db
                 "next": None if d.next is None else {"day": str(d.next.day), "kind": d.next.kind, "sms": d.next.sms},
                 "escalated": d.escalated,
                 "excluded": d.excluded,
+                "score_change": d.score_change,
+                "price_difference": None if d.price_difference is None else str(d.price_difference),
             }
             for d in rows
         ]
@@ -53,6 +55,8 @@ def list_due(on: On = "", schedule: By = "", config: Config = None, database: Db
         step = "nothing more" if d.next is None else f"{d.next.kind} {d.next.day}{' by SMS' if d.next.sms else ''}"
         marks = "  ESCALATED" if d.escalated else ""
         car = d.policy.plate or d.policy.vin
+        marks += "" if d.score_change is None else f"  score {d.score_change:+g}"
+        marks += "" if d.price_difference is None else f"  price {d.price_difference:+}"
         typer.echo(f"{d.policy.id}  {car}  ends {d.policy.ends} ({d.days_left} days)  next: {step}{marks}")
 
 
@@ -100,7 +104,8 @@ def send(on: On = "", config: Config = None, database: Db = None, as_json: Json 
         raise RoadwitnessError("renewals send: nobody to tell; set renewals.webhook.url or renewals.email.host")
     engine, now_ns = open_database(config, database), clock.wall_ns()
     with engine.begin() as connection:
-        new = telling.announce(connection, due(connection, _day(on), settings.schedule), settings, now_ns)
+        rows = due(connection, _day(on), settings.schedule)
+        new = telling.announce(connection, rows, settings, now_ns)
     done = telling.deliver(engine, settings, now_ns)
     if as_json:
         print_json({"new": new, **done._asdict()})

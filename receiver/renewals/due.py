@@ -1,6 +1,5 @@
 """Whose policy ends soon, what is to be done next, how the score moved and what the new price differs by."""
 
-from collections.abc import Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -9,24 +8,11 @@ from sqlalchemy import Connection
 
 from receiver import policies
 from receiver.policies import Policy
+from receiver.renewals.kept import Prices, Trend, prices, trends
 from receiver.renewals.rate import GRACE_DAYS, continues, excluded, same_car
 from receiver.renewals.schedule import Contact, contacts, schedule
 
 AHEAD_DAYS: Final = 90  # the earliest step of any schedule
-
-
-class Trend(NamedTuple):
-    """The score when the policy began (or as early as there is one) and now, 0 to 100."""
-
-    then: float
-    now: float
-
-
-class Prices(NamedTuple):
-    """What was paid and what is offered, yuan a year."""
-
-    old: Decimal
-    new: Decimal
 
 
 class Due(NamedTuple):
@@ -53,23 +39,17 @@ class Due(NamedTuple):
         return None if self.prices is None else self.prices.new - self.prices.old
 
 
-def due(
-    connection: Connection,
-    today: date,
-    by: str = "V2",
-    *,
-    scores: Mapping[str, Trend] | None = None,
-    prices: Mapping[str, Prices] | None = None,
-) -> list[Due]:
+def due(connection: Connection, today: date, by: str = "V2") -> list[Due]:
     """Return the policies that end within 90 days or ended a week ago and are not renewed, the most urgent first.
 
-    `scores` and `prices` are by policy. Raise ConfigError for a schedule that there is not.
+    Raise ConfigError for a schedule that there is not.
     """
     chosen = schedule(by)
     ending = policies.ending(connection, today - timedelta(GRACE_DAYS), today + timedelta(AHEAD_DAYS))
     earliest = min((p.starts for p in ending), default=today)
     newer = policies.starting(connection, earliest, today + timedelta(AHEAD_DAYS + 1 + GRACE_DAYS))
     by_vin, by_plate = _indexed(newer, "vin"), _indexed(newer, "plate")
+    scores, quoted = trends(connection, ending), prices(connection, ending)
     found = []
     for policy in ending:
         candidates = (*by_vin.get(policy.vin, ()), *by_plate.get(policy.plate, ()))
@@ -85,8 +65,8 @@ def due(
                 today=[c for c in planned if c.day <= today <= (c.until or c.day)],
                 escalated=any(c.kind == "escalate" and c.day <= today for c in planned),
                 excluded=excluded(policy),
-                score=(scores or {}).get(policy.id),
-                prices=(prices or {}).get(policy.id),
+                score=scores.get(policy.id),
+                prices=quoted.get(policy.id),
             )
         )
     return found
