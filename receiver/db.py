@@ -48,6 +48,7 @@ FURTHER: Final = (
     "receiver.registry.tables",
     "receiver.rating.tables",
     "receiver.people.tables",
+    "receiver.api.tables",
 )
 
 metadata = MetaData()

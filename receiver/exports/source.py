@@ -61,13 +61,13 @@ def drives(engine: Engine, device: str, span: Span) -> Iterator[Drive]:
     for page in _pages(engine, device, span, _query(db.trip)):
         for first in range(0, len(page), _DRIVES):
             with db.reading(engine) as connection:
-                some = [Drive(trip, _fixes(connection, trip.row)) for trip in page[first : first + _DRIVES]]
+                some = [Drive(trip, fixes(connection, trip.row)) for trip in page[first : first + _DRIVES]]
             yield from some
 
 
 def events(engine: Engine, device: str, span: Span) -> Iterator[Exported]:
     """Yield a device's events in the order of their times; `trip_id` is that of their trip, where it arrived."""
-    for page in _pages(engine, device, span, _with_trip(_query(db.harsh_event))):
+    for page in _pages(engine, device, span, with_trip(_query(db.harsh_event))):
         yield from page
 
 
@@ -93,7 +93,8 @@ def _pages(engine: Engine, device: str, span: Span, query: Any) -> Iterator[list
         at = (rows[-1].when_ns, rows[-1].id)
 
 
-def _with_trip(query: Any) -> Any:
+def with_trip(query: Any) -> Any:
+    """Add the column `trip_id` to a query of events: that of their trip, NULL where it has not arrived."""
     trip, table = db.trip.c, db.harsh_event
     of = and_(trip.device == table.c.device, trip.boot == table.c.boot, trip.t_ns == table.c.trip_t_ns)
     return query.add_columns(select(func.min(trip.id)).where(of).scalar_subquery().label("trip_id"))
@@ -111,7 +112,8 @@ def _pieces_query() -> Any:
 _PIECES: Final = _pieces_query()  # built once: asked for every trip
 
 
-def _fixes(connection: Connection, trip: Any) -> list[Fix]:
+def fixes(connection: Connection, trip: Any) -> list[Fix]:
+    """Return the track of a trip's row."""
     of = {"of_device": trip.device, "of_boot": trip.boot, "of_trip_t_ns": trip.t_ns}
     pieces = []
     for body in connection.execute(_PIECES, of).scalars():

@@ -1,0 +1,73 @@
+"""How each request comes in: its body is bounded before anything reads it, and has the type that its route takes."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
+
+from receiver.api.paces import Paces
+from receiver.api.problems import ProblemError, of_exception, response
+
+MOST_JSON: Final = 64 * 1024
+BODY_LIMIT: Final = "x-most-bytes"  # in a route's openapi_extra
+TAKES: Final = "x-takes"  # media types, in a route's openapi_extra; JSON without it
+
+
+paces: Final = Paces()
+
+
+class Bounded(APIRoute):
+    """A route whose body is read here, up to its limit, and kept in `request.state.body`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        go_on = super().get_route_handler()
+        extra = self.openapi_extra or {}
+        most = int(extra.get(BODY_LIMIT, MOST_JSON))
+        takes = tuple(extra.get(TAKES, ("application/json",)))
+        reads = self.body_field is not None or TAKES in extra
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await bounded(request)
+            except Exception as e:
+                told = of_exception(e)
+                if told is None:
+                    raise  # the server's own handler answers it, and logs it
+                return response(told)
+
+        async def bounded(request: Request) -> Response:
+            if request.state.person is not None:
+                paces.take(request.state.person.id)
+            body = await _body(request, most if reads else 0)
+            request.state.body = request._body = body
+            if reads and body:
+                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if kind not in takes and not any(t == "*/*" for t in takes):
+                    detail = f"{kind[:60] or 'a body without a type'} is not taken here; send {', '.join(takes)}"
+                    raise ProblemError(415, "unsupported-media-type", detail, headers={"Accept": ", ".join(takes)})
+            return await go_on(request)
+
+        return answered
+
+
+async def _body(request: Request, most: int) -> bytes:
+    told = request.headers.get("content-length", "0")
+    if not told.isdigit() or len(told) > 18 or int(told) > most:
+        raise _too_large(most)
+    held = bytearray()
+    try:
+        async for piece in request.stream():
+            held += piece
+            if len(held) > most:
+                raise _too_large(most)
+    except ClientDisconnect as e:
+        raise ProblemError(400, "cut-off", "the body ended early") from e
+    return bytes(held)
+
+
+def _too_large(most: int) -> ProblemError:
+    detail = f"the body may have {most:,} bytes" if most else "this address takes no body"
+    return ProblemError(413, "too-large", detail, headers={"Connection": "close"})
