@@ -98,7 +98,8 @@ class Site:
         if request.url.path.startswith(gate.API):
             title = text("en")(f"problem.{key}")
             said = {"type": "about:blank", "title": title, "status": status}
-            return JSONResponse(said, status, media_type="application/problem+json")
+            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+            return JSONResponse(said, status, headers, "application/problem+json")
         if request.url.path.endswith(".json"):
             return JSONResponse({}, status)
         return self.page(request, "problem.html", status, key=key)
@@ -117,9 +118,10 @@ class Site:
 
         `what` is one of receiver.access.WHAT; `part` says that only a range of a file is given.
         """
-        client = request.client.host if request.client else ""
         person: Person = request.state.person
-        self._looks.note(Look(person.name, client, device, incident, what, name), self.now_ns(), part=part)
+        self._looks.note(
+            Look(person.name, gate.client(request), device, incident, what, name), self.now_ns(), part=part
+        )
 
 
 @cache

@@ -17,7 +17,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from receiver.people import secrets, sessions
+from receiver import access
+from receiver.access import Look
+from receiver.people import secrets, sessions, tokens
 from receiver.people.person import Person
 from receiver.people.rights import RIGHTS
 
@@ -86,12 +88,24 @@ def own_origin(request: Request) -> bool:
 async def recognise(request: Request, engine: Engine, now_ns: int) -> None:
     """Set `request.state.person` and `.session`, None for nobody."""
     request.state.person = request.state.session = None
-    cookie = request.cookies.get(cookie_name(request))
-    if cookie and not request.url.path.startswith(API):
+    if request.url.path.startswith(API):  # no cookie counts there: a page of a stranger could send it along
+        token = await run_in_threadpool(tokens.find, engine, request.headers.get("authorization", ""), now_ns)
+        if token is not None:
+            request.state.person, first = token
+            if first:
+                look = Look(request.state.person.name, client(request), "", "", "token")
+                await run_in_threadpool(access.append, engine, look, now_ns)
+        return
+    if cookie := request.cookies.get(cookie_name(request)):
         found = await run_in_threadpool(sessions.find, engine, cookie, now_ns)
         request.state.session = found
         if found is not None and found.stage == sessions.WHOLE:
             request.state.person = found.person
+
+
+def client(request: Request) -> str:
+    """Return the address from which somebody asks."""
+    return request.client.host if request.client else ""
 
 
 def turned_away(request: Request) -> Response | None:
