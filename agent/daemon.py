@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import clock, devices
+from agent.blow import Blows, is_blow
 from agent.boot import kernel_boot_id
 from agent.boottime import BootTime
 from agent.clerk import Clerk
@@ -83,10 +84,11 @@ class Daemon:
         self._recording = bool(settings.drivers.replay)
         self._packages = place.folder / PACKAGES
         self._boot = place.boot or (uuid.uuid4().hex if self._recording else kernel_boot_id())
-        self._intake = Intake(settings.daemon.queue_samples, round(settings.daemon.hold_s * NS_PER_S))
+        self._intake = Intake(settings.daemon.queue_samples, round(settings.daemon.hold_s * NS_PER_S), is_blow)
         self._feeds: list[Feed] = []
         self._hangs: dict[str, int] = {}
         self._parking: Parking | None = None  # recordings do not park
+        self._blows: Blows | None = None  # nor do they lose their power
         self._cameras: CameraWatch | None = None  # nor have they a dashcam
         self._ends = False  # no event: a handler that sets one while this thread holds its lock waits for ever
         self._never = threading.Event()  # waited on where only time passes
@@ -141,6 +143,7 @@ class Daemon:
                 time: Callable[[], TimeQuality] = lambda: spine.boot_time.quality  # noqa: E731
                 pipeline.guard = Guard.of(self._settings.guard, self._settings.vehicle, store, self._boot, time)
                 self._parking = self._manage_power(store, pipeline, keeper)
+                self._blows = Blows(self._intake, keeper)
                 told = [stored.record for stored in store.records(Event, self._boot)]
                 self._cameras = CameraWatch(self._place.folder / VIDEO, self._boot, clock.monotonic_ns(), told)
             if level == "normal":
@@ -279,6 +282,8 @@ class Daemon:
         self._intake.raise_bug()
         now_ns = clock.monotonic_ns()
         self._work(pipeline, keeper, now_ns)
+        if self._blows is not None:
+            self._blows.step(now_ns)
         if self._parking is not None and level == "normal":
             self._parking.step(now_ns)
         if self._reloading:

@@ -8,6 +8,7 @@ saw is what the store holds. When the queue is full the oldest samples go, count
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,7 +35,9 @@ class _Source:
 class Intake:
     """The queue of all feeds; `put` and `tell` from any thread, `take` from the spine's."""
 
-    def __init__(self, most_samples: int, hold_ns: int) -> None:
+    def __init__(self, most_samples: int, hold_ns: int, urgent: Callable[[Block], bool] = lambda _: False) -> None:
+        """Take bounds, and what says of a feed's samples that the spine should look at once."""
+        self._urgent = urgent
         self._most = most_samples
         self._hold_ns = self._usual_ns = hold_ns
         self._lock = threading.Lock()
@@ -44,6 +47,7 @@ class Intake:
         self._records: list[Health] = []
         self._bug: BaseException | None = None
         self._count = 0
+        self._felt = False
         self._released_ns: int | None = None
         self._dropping = 0  # dropped since the queue filled up; 0 while it does not drop
         self._closed = False
@@ -85,6 +89,9 @@ class Intake:
             source.reached_ns = int(own["t"][-1])
             source.waiting.append((now_ns, own))
             self._count += len(own)
+            if self._urgent(own):
+                self._felt = True
+                self._woken.set()
             if self._count > self._most:
                 self._drop(now_ns)
             self.high_water = max(self.high_water, self._count)
@@ -143,6 +150,17 @@ class Intake:
                 records.append(self._health(now_ns, "ok", f"the spine keeps up again; {self._dropping} samples lost"))
                 self._dropping = 0
             return joined, records
+
+    def felt(self) -> bool:
+        """Say whether urgent samples came since this was asked last."""
+        with self._lock:
+            felt, self._felt = self._felt, False
+        return felt
+
+    def waiting(self) -> Block:
+        """Return a copy of the samples that have come and wait for their turn, in order of time."""
+        with self._lock:
+            return join_blocks([b for s in self._sources.values() for _, b in s.waiting]).copy()
 
     def close(self) -> None:
         """Let nobody wait for room any more."""

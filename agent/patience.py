@@ -7,12 +7,14 @@ from typing import Final
 from agent.blocks import Block, empty_block
 from agent.clock import NS_PER_S
 from agent.errors import StoreError
-from agent.records import Health, Record
+from agent.records import Clock, Health, Record, Reply
 from agent.store import Store
 
 log = logging.getLogger(__name__)
 
 RETRY_NS: Final = 5 * NS_PER_S
+# What says nothing of a person: how the box is, what time it is, and what was answered to whoever asked for more.
+ALWAYS: Final = (Clock, Health, Reply)
 
 
 class PatientStore:
@@ -27,22 +29,37 @@ class PatientStore:
         self._waiting: list[tuple[int, Record]] = []
         self._retry_ns = 0
         self._since_ns: int | None = None
+        self._recording = True
 
     @property
     def waiting(self) -> int:
         """How many records the disk has not taken yet."""
         return len(self._waiting)
 
+    def record(self, on: bool) -> None:
+        """Take everything, or nothing but ALWAYS: the owner agrees, or does not; what waits is judged likewise."""
+        self._recording = on
+        self._waiting = self._permitted(self._waiting)
+
     def append(self, records: Sequence[tuple[int, Record]]) -> None:
         """Store records now, or when the disk takes them again."""
-        self._waiting += records
+        self._waiting += self._permitted(records)
         if self._waiting and (self._since_ns is None or self._monotonic_ns() >= self._retry_ns):
             self._try()
 
     def append_block(self, block: Block) -> None:
         """Take samples; the store keeps a million of them in memory while it cannot write."""
         try:
-            self._store.append_block(block)
+            self._store.append_block(block if self._recording else empty_block())
+        except StoreError as trouble:
+            self._refused(trouble)
+
+    def keep_ahead(self, block: Block) -> None:
+        """Make samples durable that are not appended yet, if the disk takes them."""
+        if not self._recording:
+            return
+        try:
+            self._store.keep_ahead(block if self._recording else empty_block())
         except StoreError as trouble:
             self._refused(trouble)
 
@@ -64,6 +81,9 @@ class PatientStore:
             self._store.append(self._waiting)
             self._waiting = []
         self._store.flush()
+
+    def _permitted(self, records: Sequence[tuple[int, Record]]) -> list[tuple[int, Record]]:
+        return [(t, r) for t, r in records if self._recording or isinstance(r, ALWAYS)]
 
     def _try(self) -> None:
         try:

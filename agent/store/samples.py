@@ -6,7 +6,7 @@ pieces depend on the wall, and are gone once their block is written.
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -40,6 +40,7 @@ class Samples:
         self._unsaved: list[Block] = []  # of these, not even in a piece
         self._count = 0
         self._span = (0, 0)  # first and last time waiting
+        self._ahead_ns: int | None = None  # the newest sample that was made durable before it was taken
         self._lost: list[tuple[int, int, int, int]] = []  # boot, samples, start, end: dropped but not yet written down
         (self._bytes,) = database.rows("SELECT IFNULL(SUM(bytes), 0) FROM block")[0]
         if not database.read_only:
@@ -95,9 +96,23 @@ class Samples:
         with self._database.transaction() as connection:
             for at in range(0, len(joined), _BLOCK_SAMPLES):
                 _insert(connection, "piece", self._boot.number, joined[at : at + _BLOCK_SAMPLES])
+            if self._ahead_ns is not None and joined["t"][-1] >= self._ahead_ns:
+                connection.execute("DELETE FROM ahead")
+                self._ahead_ns = None
             self._write_lost(connection)
         self._lost.clear()
         self._unsaved.clear()
+
+    def keep_ahead(self, block: Block) -> None:
+        """Make samples durable that are not taken yet; they replace those that were kept so before."""
+        self.flush()
+        if not len(block) or self._boot is None:
+            return
+        newest = block[-_BLOCK_SAMPLES:]
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM ahead")
+            _insert(connection, "ahead", self._boot.number, newest)
+        self._ahead_ns = int(newest["t"][-1])
 
     def finish(self) -> None:
         """Fold everything taken so far into blocks."""
@@ -148,6 +163,12 @@ class Samples:
         if len(rest):
             self._span = (int(rest["t"][0]), int(rest["t"][-1]))
 
+    def forget(self) -> None:
+        """Drop what was taken and is in no block."""
+        self._waiting, self._unsaved, self._count = [], [], 0
+        self._ahead_ns = None
+        self._lost.clear()
+
     def recount(self) -> None:
         """Learn the size of the blocks again after others were dropped."""
         (self._bytes,) = self._database.rows("SELECT IFNULL(SUM(bytes), 0) FROM block")[0]
@@ -167,22 +188,37 @@ class Samples:
             _count_dropped(connection, boot, "disk full", samples, start, end)
 
     def _fold_left_over(self) -> None:
-        """Turn the pieces that the last life left behind into blocks."""
-        pieces = self._database.rows("SELECT boot, data FROM piece ORDER BY id")
-        if not pieces:
-            return
+        """Turn the pieces that the last life left behind into blocks, and behind them what it had no time to take."""
         by_boot: dict[int, list[Block]] = {}
-        for boot, data in pieces:
-            try:
-                by_boot.setdefault(boot, []).append(decode(data))
-            except ValueError as e:
-                _log.error("%s: a second of samples of boot %d is lost: %s", self._database.path, boot, e)
+        for boot, block in self._decoded("piece"):
+            by_boot.setdefault(boot, []).append(block)
+        for boot, block in self._decoded("ahead"):
+            by_boot.setdefault(boot, []).append(self._never_taken(boot, block))
+        if not by_boot:
+            return
         with self._database.transaction() as connection:
             for boot, blocks in by_boot.items():
                 joined = join_blocks(blocks)
                 for at in range(0, len(joined), _BLOCK_SAMPLES):
                     self._bytes += _insert(connection, "block", boot, joined[at : at + _BLOCK_SAMPLES])
             connection.execute("DELETE FROM piece")
+            connection.execute("DELETE FROM ahead")
+
+    def _decoded(self, table: str) -> Iterator[tuple[int, Block]]:
+        for boot, data in self._database.rows(f"SELECT boot, data FROM {table} ORDER BY id"):
+            try:
+                yield boot, decode(data)
+            except ValueError as e:
+                _log.error("%s: a second of samples of boot %d is lost: %s", self._database.path, boot, e)
+
+    def _never_taken(self, boot: int, ahead: Block) -> Block:
+        """Return the samples that are later than all that were taken."""
+        ((taken_ns,),) = self._database.rows(
+            "SELECT MAX(end_ns) FROM (SELECT boot, end_ns FROM block UNION ALL SELECT boot, end_ns FROM piece) "
+            "WHERE boot = ?",
+            (boot,),
+        )
+        return ahead if taken_ns is None else ahead[ahead["t"] > taken_ns]
 
 
 def drop_oldest(connection: sqlite3.Connection, least_bytes: int) -> tuple[int, int]:

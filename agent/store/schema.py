@@ -103,6 +103,13 @@ CREATE TABLE reply (
 CREATE INDEX reply_id ON reply (id);
 """
 
+_AHEAD: Final = """
+-- agent.columnar bytes of the newest samples, written when a blow was felt and gone once they are in a piece
+CREATE TABLE ahead (
+    id INTEGER PRIMARY KEY, boot INTEGER NOT NULL REFERENCES boot, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
+    samples INTEGER NOT NULL, bytes INTEGER NOT NULL, data BLOB NOT NULL);
+"""
+
 # Released migrations never change; a new one goes to the end.
 MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0001_lanes", _LANES),
@@ -112,6 +119,7 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0005_crashes", _CRASHES),
     ("0006_uploads", _UPLOADS),
     ("0007_replies", _REPLIES),
+    ("0008_ahead", _AHEAD),
 )
 
 # kind of record -> the attribute that is its time, and the attributes that its projection keeps

@@ -136,6 +136,15 @@ class Store:
             self._current()
             self._samples.append(block, last)
 
+    def keep_ahead(self, block: Block) -> None:
+        """Make samples durable that have come but wait for their turn, in order of time; `append_block` follows.
+
+        After a power cut those that were never appended stand behind those that were.
+        """
+        with self._database.lock:
+            self._current()
+            self._samples.keep_ahead(block)
+
     def flush(self) -> None:
         """Make all samples taken so far durable."""
         with self._database.lock:

@@ -43,7 +43,7 @@ def verify(database: Database, public_key: bytes | None) -> VerifyReport:
             )
             if fault is not None:
                 report.faults.append(fault)
-    for table in ("block", "piece"):
+    for table in ("block", "piece", "ahead"):
         for (number,) in database.rows(f"SELECT id FROM {table} ORDER BY id"):
             for (data,) in database.rows(f"SELECT data FROM {table} WHERE id = ?", (number,)):
                 report.blocks += 1
