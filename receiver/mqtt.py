@@ -67,6 +67,7 @@ class Reception(threading.Thread):
         self._on_package = on_package
         self.connected = threading.Event()
         self.overrun = 0  # messages dropped because too many waited; their devices send them again
+        self.on_acknowledged: Callable[[float], None] = _unwatched  # seconds from taking messages to acknowledging them
         self._happened: queue.Queue[Happening | None] = queue.Queue()
         self._stopping = threading.Event()
         self._on_end = on_end or (lambda: None)
@@ -94,6 +95,11 @@ class Reception(threading.Thread):
     def stopping(self) -> bool:
         """Whether somebody asked it to stop."""
         return self._stopping.is_set()
+
+    @property
+    def waiting(self) -> int:
+        """How many messages have come and are not stored."""
+        return self._happened.qsize()
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Finish the message at hand, disconnect, and end."""
@@ -235,7 +241,7 @@ class Reception(threading.Thread):
 
     def _store(self, group: list[Arrived]) -> None:
         """Commit messages, publish their acknowledgements, and let the broker forget them; wait for the database."""
-        failures = 0
+        failures, began_ns = 0, clock.monotonic_ns()
         while not self._stopping.is_set():
             try:
                 outgoing = self._commit(group)
@@ -254,6 +260,7 @@ class Reception(threading.Thread):
                     self._say("", "the database works again")
                 self._publish(outgoing)
                 self._let_go(group)
+                self.on_acknowledged((clock.monotonic_ns() - began_ns) / NS_PER_S)
                 return
 
     def _let_go(self, group: list[Arrived]) -> None:
@@ -269,6 +276,10 @@ class Reception(threading.Thread):
         if trouble != self._trouble or not trouble:
             log.log(logging.WARNING if trouble else logging.INFO, "%s", text)
         self._trouble = trouble
+
+
+def _unwatched(_: float) -> None:
+    """Do nothing: nobody measures."""
 
 
 def _about_file(arrived: Arrived) -> bool:

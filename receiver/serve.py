@@ -16,8 +16,10 @@ from agent.errors import ConfigError, RoadwitnessError, UplinkError
 from receiver import db, packages
 from receiver.broker import EmbeddedBroker
 from receiver.filestore import FileStore
+from receiver.metrics import Metrics, Timed
 from receiver.mqtt import Reception
 from receiver.settings import HttpSettings, ReceiverSettings
+from receiver.webhooks.delivery import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
             log.info("broker on %s", settings.broker.url)
         ended, died = threading.Event(), threading.Event()
         files = FileStore(settings.files, settings.database)
-        server = _server(engine, settings, files) if pages else None
+        measured = Metrics(engine)
+        server = _server(engine, settings, files, measured) if pages else None
 
         def end() -> None:
             if not reception.stopping:
@@ -52,6 +55,13 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
         on_package = partial(packages.arrived, engine, files)
         reception = Reception(engine, settings.broker, settings.group, end, files, on_package)
         stack.callback(reception.stop)
+        measured.watch(reception)
+        if settings.metrics.port:
+            measured.serve(settings.metrics.port, stack)
+        if settings.webhooks:
+            webhooks = Webhooks(engine, settings.webhooks)
+            stack.callback(webhooks.stop)
+            webhooks.start()
         # Before uvicorn, which raises the signals that ended it once more: they must find a handler, not the default.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
@@ -97,11 +107,14 @@ def parse_http(text: str) -> HttpSettings:
     return HttpSettings(host.strip("[]"), int(port))
 
 
-def _server(engine: Engine, settings: ReceiverSettings, files: FileStore | None) -> uvicorn.Server:
+def _server(
+    engine: Engine, settings: ReceiverSettings, files: FileStore | None, measured: Metrics | None = None
+) -> uvicorn.Server:
     from receiver.web import create_app, loopback
 
+    app = create_app(engine, settings, files=files)
     config = uvicorn.Config(
-        create_app(engine, settings, files=files),
+        app if measured is None else Timed(app, measured.answered),
         host=loopback(settings.http.host),
         port=settings.http.port,
         log_level="warning",

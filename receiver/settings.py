@@ -51,6 +51,18 @@ class CommandKeySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Where Prometheus asks this process."""
+
+    port: int = 0  # on 127.0.0.1; 0: not at all
+
+    def __post_init__(self) -> None:
+        """Check the number; raise ValueError."""
+        if not 0 <= self.port <= 65535:
+            raise ValueError("metrics.port must be between 0 and 65535")
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverSettings:
     """All that `receiver.toml` may say."""
 
@@ -62,6 +74,7 @@ class ReceiverSettings:
     commands: CommandKeySettings = field(default_factory=CommandKeySettings)
     jt808: Jt808Settings = field(default_factory=Jt808Settings)
     renewals: NoticeSettings = field(default_factory=NoticeSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     webhooks: dict[str, HookSettings] = field(default_factory=dict)  # by a name of the insurer's choice
 
 
