@@ -1,29 +1,44 @@
-"""The log of who looked at what of a crash: append-only, each row's hash covers the row before it.
+"""The log of who looked at what and who decided what: append-only and chained (receiver.chained).
 
-hash_i = SHA-256(hash_{i-1} ‖ SHA-256(row_i)), as agent.chain links records; rows are numbered 1, 2, 3 … without gaps. A
-row changed, removed, put in or moved is found. Rows cut off the end are found by whoever noted a head before
-(`roadwitness receiver audit verify` prints it).
+`roadwitness receiver audit verify` checks it and prints its head.
 """
 
-import re
-from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Connection, Engine, select
 
-from agent import chain
 from agent.clock import NS_PER_S
-from agent.errors import ConfigError
 from receiver import db
+from receiver.chained import Audit, Chained, Head, read_head
 
-LOCAL: Final = "local"  # there is no sign-in yet: whoever sits at this machine
-WHAT: Final = ("page", "file", "package", "check", "command", "export", "binding", "consent", "erasure")
-_ADVISORY: Final = 7238  # PostgreSQL: one appends at a time
-_AT_ONCE: Final = 1000
+LOCAL: Final = "local"  # whoever sits at the insurer's own machine
+# Looks: page, trip, file, package, check, export. Deeds: command, binding, consent, erasure, decision. People: sign_in,
+# refused (a sign-in), sign_out, password, factor, account, token (its first use of a day, or its making).
+WHAT: Final = (
+    "page",
+    "trip",
+    "file",
+    "package",
+    "check",
+    "export",
+    "command",
+    "binding",
+    "consent",
+    "erasure",
+    "decision",
+    "sign_in",
+    "refused",
+    "sign_out",
+    "password",
+    "factor",
+    "account",
+    "token",
+)
 # A player asks for a video in dozens of ranges: those of one look are one row.
 LOOK_NS: Final = 300 * NS_PER_S
 MOST_LOOKS: Final = 10_000
+__all__ = ["Audit", "Head", "read_head"]
 
 
 class Look(NamedTuple):
@@ -50,46 +65,19 @@ class Row(NamedTuple):
     name: str
 
 
-class Head(NamedTuple):
-    """The last row of the log and its hash; 0 and 64 zeros before the first."""
-
-    seq: int
-    hash: str
-
-
-_HEAD: Final = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
-
-
-def read_head(text: str) -> Head:
-    """Read ROW:HASH as the check prints it; raise ConfigError."""
-    match = _HEAD.fullmatch(text.strip().lower())
-    if match is None:
-        raise ConfigError(f"--head {text!r}: write ROW:HASH, as roadwitness receiver audit verify prints it")
-    return Head(int(match[1]), match[2])
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What the check of the log found; `broken` is the first row that does not follow, with `why`."""
-
-    rows: int
-    head: Head
-    broken: int | None
-    why: str
+_LOG: Final = Chained(db.access_log, Row._fields, 7238)
 
 
 def append(engine: Engine, look: Look, now_ns: int) -> int:
     """Write one row, durable on return, and return its number."""
-    table = db.access_log
     with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY})")
-        newest = select(func.max(table.c.seq)).scalar_subquery()
-        last = connection.execute(select(table.c.seq, table.c.hash).where(table.c.seq == newest)).first()
-        seq, previous = (1, chain.START) if last is None else (last.seq + 1, bytes(last.hash))
-        row = Row(seq, now_ns, look.who[:64], look.address[:64], *look[2:])
-        connection.execute(insert(table).values(**row._asdict(), hash=chain.link(previous, _bytes(row))))
-    return seq
+        return write(connection, look, now_ns)
+
+
+def write(connection: Connection, look: Look, now_ns: int) -> int:
+    """Write one row in the caller's transaction, so that a deed and its row stand or fall together."""
+    row = look._replace(who=look.who[:64], address=look.address[:64])
+    return _LOG.append(connection, {**row._asdict(), "utc_ns": now_ns})
 
 
 class Looks:
@@ -125,36 +113,4 @@ def latest(engine: Engine, device: str, incident: str, most: int) -> list[Row]:
 
 def verify(engine: Engine, expected: Head | None = None) -> Audit:
     """Check the whole log; `expected` is a head noted earlier, which must still stand in it."""
-    table = db.access_log
-    previous, rows, at = chain.START, 0, 0
-    met = expected is None or expected.seq == 0
-    with db.reading(engine) as connection:
-        while True:
-            query = select(table).where(table.c.seq > at).order_by(table.c.seq).limit(_AT_ONCE)
-            found = connection.execute(query).all()
-            if not found:
-                break
-            for row in found:
-                why = _fault(row, at, previous)
-                if not why and expected is not None and row.seq == expected.seq:
-                    met = bytes(row.hash).hex() == expected.hash
-                    why = "" if met else "has another hash than the head that was noted earlier"
-                if why:
-                    return Audit(rows, Head(at, previous.hex()), at + 1 if row.seq != at + 1 else row.seq, why)
-                previous, at, rows = bytes(row.hash), row.seq, rows + 1
-    if not met:
-        return Audit(rows, Head(at, previous.hex()), at + 1, "is missing: a later head was noted earlier")
-    return Audit(rows, Head(at, previous.hex()), None, "")
-
-
-def _fault(row: Any, before: int, previous: bytes) -> str:
-    if row.seq != before + 1:
-        return f"is missing: row {row.seq} comes after row {before}"
-    plain = Row(*(getattr(row, name) for name in Row._fields))
-    if chain.link(previous, _bytes(plain)) != bytes(row.hash):
-        return "was altered, or the row before it was"
-    return ""
-
-
-def _bytes(row: Row) -> bytes:
-    return chain.canonical(row._asdict())
+    return _LOG.verify(engine, expected)
