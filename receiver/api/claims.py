@@ -12,6 +12,7 @@ from sqlalchemy import select
 from agent.clock import NS_PER_S
 from receiver import db, disputes
 from receiver.api.answers import answer
+from receiver.api.here import Here
 from receiver.api.once import once
 from receiver.api.paging import After, Items, Limit, Order, page
 from receiver.api.problems import ProblemError, missing, wrong
@@ -25,7 +26,6 @@ from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
 from receiver.pricing import RateBook
-from receiver.site import Site
 
 Reader = Annotated[Person, Depends(needs("claims.read"))]
 Reporter = Annotated[Person, Depends(needs("claims.report"))]
@@ -248,9 +248,8 @@ class FlagDispute(Given):
     why: str = Field(min_length=1, max_length=2000, examples=["I called the hotline at once."])
 
 
-def add(router: APIRouter, site: Site, book: RateBook) -> None:
+def add(router: APIRouter, site: Here, book: RateBook) -> None:
     """Add the routes."""
-    engine = site.engine
 
     @router.get("/claims", tags=["claims"], response_model=Items[ClaimItem])
     def listed(
@@ -259,11 +258,11 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
         """List claims, the last opened first; an owner sees his own."""
         c, f = db.claim.c, tables.claim_finding.c
         order = Order((c.opened_utc_ns, c.id), (int, str), down=True)
-        reached = reach.reached(engine, who)
+        reached = reach.reached(site.engine, who)
         of: list[Any] = order.beyond(after)
         of += [c.state == state] if state is not None else []
         of += [c.device.in_(sorted(reached))] if reached is not None else []
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             rows = connection.execute(select(db.claim).where(*of).order_by(*order.by).limit(limit + 1)).all()
             given, following = page(request, rows, limit, lambda r: (r.opened_utc_ns, r.id))
             flagged = select(f.claim, f.rule).where(f.claim.in_([r.id for r in given]), f.result == "flag")
@@ -292,7 +291,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
     @router.post("/claims", tags=["claims"], status_code=201, response_model=Done)
     def report(request: Request, who: Reporter, told: Report) -> Response:
         """Report a loss: it joins the claim that the device opened by itself, or opens one."""
-        reach.device(engine, who, told.device)
+        reach.device(site.engine, who, told.device)
         if (told.latitude is None) != (told.longitude is None):
             raise wrong("longitude" if told.longitude is None else "latitude", "both or neither")
         place = None if told.latitude is None or told.longitude is None else Place(told.latitude, told.longitude)
@@ -304,11 +303,11 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
 
         def do() -> Response:
             declared = reporting.Declared(told.device, loss_ns, who.name, told.said, place, told.injured)
-            made = reporting.report(engine, declared, site.now_ns(), facts.limits())
-            assessing.check(engine, made, site.now_ns(), site.files)
+            made = reporting.report(site.engine, declared, site.now_ns(), facts.limits())
+            assessing.check(site.engine, made, site.now_ns(), site.files)
             return answer(request, Done(id=made), 201, {"Location": f"{request.url.path}/{made}"})
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)
 
     takes: dict[str, Any] = {
         TAKES: ["*/*"],
@@ -337,10 +336,10 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
 
         def do() -> Response:
             body = request.state.body
-            added = documents.add(engine, files, claim, kind, name, body, who.name, site.now_ns())
+            added = documents.add(site.engine, files, claim, kind, name, body, who.name, site.now_ns())
             return answer(request, Document.model_validate(added), 201)
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)
 
     @router.get(
         "/claims/{claim}/documents/{sha256}",
@@ -351,7 +350,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
     def document(request: Request, who: Reader, claim: ClaimId, sha256: Sha256) -> Response:
         """Give a document of a claim as it was uploaded."""
         own = _reached(site, who, claim)
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             found = next((d for d in documents.listed(connection, claim) if d.sha256 == sha256), None)
         if found is None or site.files is None:
             raise missing()
@@ -371,19 +370,19 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
             raise wrong("rule", f"{told.rule!r} is unknown", [*RULES, "settlement"])
 
         def do() -> Response:
-            number = disputes.dispute_flag(engine, claim, told.rule, who.name, told.why, site.now_ns())
+            number = disputes.dispute_flag(site.engine, claim, told.rule, who.name, told.why, site.now_ns())
             return answer(request, Done(id=str(number)), 201)
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)
 
 
-def claim_of(site: Site, book: RateBook, who: Person, claim: str) -> Claim:
+def claim_of(site: Here, book: RateBook, who: Person, claim: str) -> Claim:
     """Return a claim that a person reaches; raise ProblemError."""
     _reached(site, who, claim)
     return Claim.model_validate(reading.claim(site.engine, book, claim))
 
 
-def _reached(site: Site, who: Person, claim: str) -> Any:
+def _reached(site: Here, who: Person, claim: str) -> Any:
     with db.reading(site.engine) as connection:
         try:
             row = states.row_of(connection, claim)

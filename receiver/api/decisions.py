@@ -14,6 +14,7 @@ from sqlalchemy import select
 from receiver import db, disputes
 from receiver.api.answers import alone, answer, unchanged
 from receiver.api.claims import Claim, claim_of
+from receiver.api.here import Here
 from receiver.api.once import once
 from receiver.api.paging import After, Items, Limit, Order, page
 from receiver.api.problems import missing
@@ -22,7 +23,6 @@ from receiver.claiming import assessing, reporting, tables
 from receiver.people.gate import needs
 from receiver.people.person import Person
 from receiver.pricing import RateBook
-from receiver.site import Site
 
 Decider = Annotated[Person, Depends(needs("claims.decide"))]
 Judge = Annotated[Person, Depends(needs("disputes.decide"))]
@@ -90,22 +90,21 @@ class OpenDispute(Shape):
     opened: Utc = Field(validation_alias="opened_utc_ns")
 
 
-def add(router: APIRouter, site: Site, book: RateBook) -> None:
+def add(router: APIRouter, site: Here, book: RateBook) -> None:
     """Add the routes."""
-    engine = site.engine
 
     def decide(request: Request, who: Person, claim: str, do: Callable[[], object]) -> Response:
         """Do something to a claim as it was read, once, and answer it as it is then."""
 
         def done() -> Response:
-            with alone(engine, f"claim:{claim}"):
+            with alone(site.engine, f"claim:{claim}"):
                 before = claim_of(site, book, who, claim)
                 unchanged(request, before)
                 site.note(request, "page", before.device, before.incident, f"decide {claim}")
                 do()
                 return answer(request, claim_of(site, book, who, claim))
 
-        return once(engine, request, who.id, site.now_ns(), done)
+        return once(site.engine, request, who.id, site.now_ns(), done)
 
     @router.put("/claims/{claim}/cars/{number}", tags=["claims"], response_model=Claim)
     def car(
@@ -113,7 +112,9 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
     ) -> Response:
         """Note a car of the accident, in place of what was known of it."""
         known = reporting.Car(number, **told.model_dump())
-        return decide(request, who, claim, lambda: reporting.put_car(engine, claim, known, who.name, site.now_ns()))
+        return decide(
+            request, who, claim, lambda: reporting.put_car(site.engine, claim, known, who.name, site.now_ns())
+        )
 
     @router.post("/claims/{claim}/losses", tags=["claims"], response_model=Claim)
     def loss(request: Request, who: Decider, claim: ClaimId, told: LossGiven, match: Match = None) -> Response:
@@ -121,7 +122,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
 
         def do() -> int:
             return reporting.add_loss(
-                engine,
+                site.engine,
                 claim,
                 told.head,
                 told.amount,
@@ -137,7 +138,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
     @router.post("/claims/{claim}/check", tags=["claims"], response_model=Claim)
     def check(request: Request, who: Decider, claim: ClaimId, match: Match = None) -> Response:
         """Check a claim against the evidence again."""
-        return decide(request, who, claim, lambda: assessing.check(engine, claim, site.now_ns(), site.files))
+        return decide(request, who, claim, lambda: assessing.check(site.engine, claim, site.now_ns(), site.files))
 
     @router.post("/claims/{claim}/assessment", tags=["claims"], response_model=Claim)
     def assess(request: Request, who: Decider, claim: ClaimId, told: Assessment, match: Match = None) -> Response:
@@ -145,21 +146,23 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
         amounts = {int(number): amount for number, amount in told.amounts.items()}
 
         def do() -> object:
-            return assessing.assess(engine, book, claim, amounts, who.name, told.why, site.now_ns())
+            return assessing.assess(site.engine, book, claim, amounts, who.name, told.why, site.now_ns())
 
         return decide(request, who, claim, do)
 
     @router.post("/claims/{claim}/settlement", tags=["claims"], response_model=Claim)
     def settle(request: Request, who: Decider, claim: ClaimId, told: Reason, match: Match = None) -> Response:
         """Pay the last proposal, less what was paid before."""
-        return decide(request, who, claim, lambda: assessing.settle(engine, claim, who.name, told.why, site.now_ns()))
+        return decide(
+            request, who, claim, lambda: assessing.settle(site.engine, claim, who.name, told.why, site.now_ns())
+        )
 
     @router.get("/disputes", tags=["disputes"], response_model=Items[OpenDispute])
     def waiting(request: Request, who: Judge, limit: Limit = 50, after: After = None) -> Response:
         """List the disputes that nobody has decided, the oldest first."""
         t = tables.dispute
         order = Order((t.c.id,), (int,), down=False)
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             query = select(t).where(t.c.state == disputes.OPEN, *order.beyond(after)).order_by(*order.by)
             rows = connection.execute(query.limit(limit + 1)).all()
         given, following = page(request, rows, limit, lambda r: (r.id,))
@@ -169,7 +172,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
     @router.post("/disputes/{dispute}/decision", tags=["disputes"], status_code=204, response_class=Response)
     def rule(request: Request, who: Judge, dispute: Number, told: Ruling) -> Response:
         """Decide a dispute."""
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             t = tables.dispute
             row = connection.execute(select(t.c.device).where(t.c.id == dispute)).one_or_none()
         if row is None:
@@ -177,7 +180,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
 
         def do() -> Response:
             site.note(request, "page", row.device, name=f"dispute {dispute}")
-            disputes.decide(engine, dispute, told.upheld, who.name, told.why, site.now_ns())
+            disputes.decide(site.engine, dispute, told.upheld, who.name, told.why, site.now_ns())
             return Response(status_code=204)
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)

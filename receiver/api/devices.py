@@ -9,12 +9,12 @@ from sqlalchemy import select
 from agent.clock import iso_utc
 from receiver import db, fleet
 from receiver.api.answers import answer
+from receiver.api.here import Here
 from receiver.api.paging import After, Items, Limit, Order, page
 from receiver.api.problems import missing
 from receiver.api.shapes import Device, Shape, Utc
 from receiver.people.gate import needs
 from receiver.people.person import Person
-from receiver.site import Site
 
 Reader = Annotated[Person, Depends(needs("devices.read"))]
 
@@ -47,7 +47,7 @@ class DeviceHealth(DeviceItem):
     sources: list[Source]
 
 
-def add(router: APIRouter, site: Site) -> None:
+def add(router: APIRouter, site: Here) -> None:
     """Add the routes."""
     d, live = db.device, db.live
     joined = d.outerjoin(live, live.c.device == d.c.id)

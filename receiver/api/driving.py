@@ -13,6 +13,7 @@ from sqlalchemy import select
 from agent.errors import ConfigError
 from receiver import db, disputes
 from receiver.api.answers import answer
+from receiver.api.here import Here
 from receiver.api.once import once
 from receiver.api.paging import After, Limit, Order, page
 from receiver.api.problems import missing, wrong
@@ -25,7 +26,6 @@ from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
 from receiver.queries import with_clock_columns
-from receiver.site import Site
 
 Reader = Annotated[Person, Depends(needs("trips.read"))]
 Exporter = Annotated[Person, Depends(needs("trips.export"))]
@@ -65,30 +65,27 @@ class Why(Given):
     why: str = Field(min_length=1, max_length=2000, examples=["The lorry ahead braked; I kept my distance."])
 
 
+_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
+_FEATURES: Final = {"schema": {"type": "object", "required": ["type", "features"]}}
 _FILES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "content": {
-            kind.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA.values()
-        }
-    }
+    200: {"content": {m.partition(";")[0]: _FEATURES if f == "geojson" else _BYTES for f, m in MEDIA.items()}}
 }
 
 
-def add(router: APIRouter, site: Site) -> None:
+def add(router: APIRouter, site: Here) -> None:
     """Add the routes."""
-    engine = site.engine
 
     @router.get("/devices/{device}/trips", tags=["driving"], response_model=Trips)
     def trips(request: Request, who: Reader, device: Device, limit: Limit = 50, after: After = None) -> Response:
         """List a device's trips, the last received first."""
-        reach.device(engine, who, device)
+        reach.device(site.engine, who, device)
         site.note(request, "page", device, name="trips")
         return _listed(request, site, db.trip, columns.TRIPS, device, limit, after)
 
     @router.get("/devices/{device}/trips/{trip}", tags=["driving"], response_model=Trip)
     def trip(request: Request, who: Reader, device: Device, trip: Number) -> Response:
         """Tell one trip."""
-        reach.device(engine, who, device)
+        reach.device(site.engine, who, device)
         found = _trip(site, device, trip)
         site.note(request, "page", device, name=f"trip {trip}")
         return answer(request, of_item(columns.TRIPS, found))
@@ -96,11 +93,11 @@ def add(router: APIRouter, site: Site) -> None:
     @router.get("/devices/{device}/trips/{trip}/track", tags=["driving"], response_class=Response, responses=_FILES)
     def track(request: Request, who: Reader, device: Device, trip: Number, format: TrackFormat = "geojson") -> Response:
         """Give the track of one trip as GPX, GeoJSON or CSV, in WGS-84."""
-        reach.device(engine, who, device)
+        reach.device(site.engine, who, device)
         found = _trip(site, device, trip)
         site.note(request, "export", device, name=f"track {trip} {format}")
         out = io.BytesIO()
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             drives = iter([source.Drive(found, source.fixes(connection, found.row))])
         if format == "gpx":
             gpx.write_gpx(out, drives)
@@ -113,26 +110,26 @@ def add(router: APIRouter, site: Site) -> None:
     @router.get("/devices/{device}/events", tags=["driving"], response_model=Events)
     def events(request: Request, who: Reader, device: Device, limit: Limit = 50, after: After = None) -> Response:
         """List a device's events, the last received first."""
-        reach.device(engine, who, device)
+        reach.device(site.engine, who, device)
         site.note(request, "page", device, name="events")
         return _listed(request, site, db.harsh_event, columns.EVENTS, device, limit, after)
 
     @router.post("/devices/{device}/events/{event}/disputes", tags=["driving"], status_code=201, response_model=Done)
     def dispute(request: Request, who: Disputer, device: Device, event: Number, why: Why) -> Response:
         """Dispute an event: it weighs nothing until somebody decides."""
-        reach.device(engine, who, device)
+        reach.device(site.engine, who, device)
         e = db.harsh_event
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             of = (e.c.device == device, e.c.id == event)
             row = connection.execute(select(e.c.lineage, e.c.lane, e.c.seq).where(*of)).one_or_none()
         if row is None:
             raise missing()
 
         def do() -> Response:
-            number = disputes.dispute_entry(engine, device, tuple(row), who.name, why.why, site.now_ns())
+            number = disputes.dispute_entry(site.engine, device, tuple(row), who.name, why.why, site.now_ns())
             return answer(request, Done(id=str(number)), 201)
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)
 
     @router.get("/devices/{device}/export", tags=["driving"], response_class=Response, responses=_FILES)
     def export(
@@ -145,7 +142,7 @@ def add(router: APIRouter, site: Site) -> None:
         until: Annotated[str, Query(alias="to", max_length=40, examples=["2026-12-01"])] = "2200-01-01",
     ) -> Response:
         """Give tracks, trips or events of a range of time as one file; times without a zone are UTC."""
-        reach.device(engine, who, device)
+        reach.device(site.engine, who, device)
         if format not in WHAT[what]:
             raise wrong("format", f"{what} can be written as {', '.join(WHAT[what])}", WHAT[what])
         span = Span(_moment("from", since), _moment("to", until))
@@ -153,7 +150,7 @@ def add(router: APIRouter, site: Site) -> None:
         # whole before it is sent: what goes wrong half-way is an answer, and no file that looks whole
         file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed when it was sent
         try:
-            write(cast(BinaryIO, file), engine, device, span, what, format)
+            write(cast(BinaryIO, file), site.engine, device, span, what, format)
             headers = {**_named(device, what, format), "Content-Length": str(file.tell())}
             file.seek(0)
         except BaseException:
@@ -163,7 +160,7 @@ def add(router: APIRouter, site: Site) -> None:
 
 
 def _listed(
-    request: Request, site: Site, table: Any, shape: Any, device: str, limit: int, after: str | None
+    request: Request, site: Here, table: Any, shape: Any, device: str, limit: int, after: str | None
 ) -> Response:
     order = Order((table.c.id,), (int,), down=True)
     if table is db.trip:
@@ -178,7 +175,7 @@ def _listed(
     return answer(request, {"items": items, "next": following})
 
 
-def _trip(site: Site, device: str, trip: int) -> Exported:
+def _trip(site: Here, device: str, trip: int) -> Exported:
     query = with_clock_columns(db.trip).where(db.trip.c.device == device, db.trip.c.id == trip)
     with db.reading(site.engine) as connection:
         row = connection.execute(query).one_or_none()

@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from agent.clock import NS_PER_S
 from receiver import checks, commands, crashes, db, delivery, fleet
-from receiver.api.answers import answer
+from receiver.api.answers import JSON, answer
+from receiver.api.here import Here
 from receiver.api.once import once
 from receiver.api.paging import After, Items, Limit, Order, page
 from receiver.api.problems import ProblemError, missing, wrong
@@ -18,13 +19,13 @@ from receiver.claims import BY_DEVICE
 from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
-from receiver.site import Site
 
 Reader = Annotated[Person, Depends(needs("crashes.read"))]
 Checker = Annotated[Person, Depends(needs("crashes.check"))]
 Asker = Annotated[Person, Depends(needs("clips.ask"))]
 FileName = Annotated[str, PathParameter(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 _BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}
+_MEDIA: Final = sorted({kind.partition(";")[0] for kind in (*delivery.TYPES.values(), delivery.OTHER)})
 MOST_CLIP_S: Final = 600  # the device has its own, shorter limit and says so
 LIFE_S: Final = 72 * 3600.0  # of a question to a device, as on the command line
 
@@ -103,14 +104,13 @@ class Clip(Given):
     reason: str = Field(min_length=1, max_length=200, examples=["Claim 0123456789abcdef: who had priority"])
 
 
-def add(router: APIRouter, site: Site) -> None:
+def add(router: APIRouter, site: Here) -> None:
     """Add the routes."""
-    engine = site.engine
     base = "/devices/{device}/crashes/{incident}"
 
     def reached(who: Person, device: str, incident: str) -> None:
-        reach.device(engine, who, device)
-        if not crashes.known(engine, device, incident):
+        reach.device(site.engine, who, device)
+        if not crashes.known(site.engine, device, incident):
             raise missing()
 
     @router.get("/crashes", tags=["evidence"], response_model=Items[CrashItem])
@@ -119,9 +119,9 @@ def add(router: APIRouter, site: Site) -> None:
         c = db.claim.c
         order = Order((c.opened_utc_ns, c.id), (int, str), down=True)
         of: list[Any] = [c.opened_by == BY_DEVICE, *order.beyond(after)]
-        mine = reach.reached(engine, who)
+        mine = reach.reached(site.engine, who)
         of += [c.device.in_(sorted(mine))] if mine is not None else []
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             query = select(db.claim).where(*of).order_by(*order.by).limit(limit + 1)
             rows = connection.execute(query).all()
         given, following = page(request, rows, limit, lambda r: (r.opened_utc_ns, r.id))
@@ -133,7 +133,7 @@ def add(router: APIRouter, site: Site) -> None:
         """Tell what the package of a crash holds and how far it is."""
         reached(who, device, incident)
         site.note(request, "page", device, incident)
-        found = crashes.crash(engine, device, incident)
+        found = crashes.crash(site.engine, device, incident)
         if found is None:
             raise missing()
         now = found.row.package
@@ -147,7 +147,7 @@ def add(router: APIRouter, site: Site) -> None:
         tags=["evidence"],
         response_class=Response,
         responses={
-            200: {"content": {kind.partition(";")[0]: _BINARY for kind in {*delivery.TYPES.values(), delivery.OTHER}}},
+            200: {"content": {m: {} if m == JSON else _BINARY for m in _MEDIA}},
             206: {"description": "The range that was asked for"},
             416: {"description": "No such range"},
         },
@@ -155,7 +155,7 @@ def add(router: APIRouter, site: Site) -> None:
     def file(request: Request, who: Reader, device: Device, incident: Incident, name: FileName) -> Response:
         """Give one file of a package, or a range of it."""
         reached(who, device, incident)
-        found = crashes.held_file(engine, device, incident, name)
+        found = crashes.held_file(site.engine, device, incident, name)
         if site.files is None or found is None:
             raise missing()
         site.note(request, "file", device, incident, name, part=delivery.ranged(request))
@@ -173,7 +173,7 @@ def add(router: APIRouter, site: Site) -> None:
     def zipped(request: Request, who: Reader, device: Device, incident: Incident) -> Response:
         """Give a whole package as a ZIP."""
         reached(who, device, incident)
-        files = crashes.held_files(engine, device, incident)
+        files = crashes.held_files(site.engine, device, incident)
         if site.files is None or not files:
             raise missing()
         site.note(request, "package", device, incident)
@@ -187,7 +187,7 @@ def add(router: APIRouter, site: Site) -> None:
             raise missing()
         site.note(request, "check", device, incident)
         try:
-            found = checks.check(engine, site.files, device, incident, site.now_ns())
+            found = checks.check(site.engine, site.files, device, incident, site.now_ns())
         except OSError as e:
             raise _away() from e
         if found is None:
@@ -198,7 +198,7 @@ def add(router: APIRouter, site: Site) -> None:
     def asked(request: Request, who: Asker, device: Device) -> Response:
         """List what a device was asked last, and what came of it."""
         _known(who, device)
-        found = commands.asked(engine, device, site.now_ns())
+        found = commands.asked(site.engine, device, site.now_ns())
         return answer(request, AskedList(items=[Asked.model_validate(a) for a in found]))
 
     @router.post("/devices/{device}/commands", tags=["evidence"], status_code=202, response_model=Done)
@@ -217,15 +217,23 @@ def add(router: APIRouter, site: Site) -> None:
             arguments = {"from_utc_ns": start_ns, "to_utc_ns": start_ns + clip.seconds * NS_PER_S}
             key = commands.command_key(site.settings)
             made = commands.issue(
-                engine, key, device, "clip", arguments, reason=clip.reason, actor=who.name, life_s=LIFE_S, now_ns=now_ns
+                site.engine,
+                key,
+                device,
+                "clip",
+                arguments,
+                reason=clip.reason,
+                actor=who.name,
+                life_s=LIFE_S,
+                now_ns=now_ns,
             )
             return answer(request, Done(id=made), 202)
 
-        return once(engine, request, who.id, now_ns, do)
+        return once(site.engine, request, who.id, now_ns, do)
 
     def _known(who: Person, device: str) -> None:
-        reach.device(engine, who, device)
-        if not fleet.known(engine, device):
+        reach.device(site.engine, who, device)
+        if not fleet.known(site.engine, device):
             raise missing()
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from agent.errors import ConfigError
 from receiver import db, policies
 from receiver.api.answers import answer
+from receiver.api.here import Here
 from receiver.api.paging import After, Items, Limit, Order, decode, page
 from receiver.api.problems import missing, wrong
 from receiver.api.shapes import Policy, Shape, Yuan
@@ -23,7 +24,6 @@ from receiver.people.rights import OWNER
 from receiver.pricing import RateBook
 from receiver.renewals import exporting
 from receiver.renewals.due import Due, due
-from receiver.site import Site
 
 PolicyReader = Annotated[Person, Depends(needs("policies.read"))]
 RenewalReader = Annotated[Person, Depends(needs("renewals.read"))]
@@ -82,9 +82,8 @@ class Figures(Shape):
     items: list[Figure]
 
 
-def add(router: APIRouter, site: Site, book: RateBook) -> None:
+def add(router: APIRouter, site: Here, book: RateBook) -> None:
     """Add the routes."""
-    engine = site.engine
 
     @router.get("/policies", tags=["policies"], response_model=Items[Policy])
     def listed(request: Request, who: PolicyReader, limit: Limit = 50, after: After = None) -> Response:
@@ -92,7 +91,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
         t = tables.policy
         order = Order((t.c.id,), (str,), down=False)
         mine = [t.c.owner == who.owner] if who.role == OWNER else []
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             query = select(t.c.id).where(*mine, *order.beyond(after)).order_by(*order.by).limit(limit + 1)
             ids = list(connection.execute(query).scalars())
             given, following = page(request, ids, limit, lambda name: (name,))
@@ -102,7 +101,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
     @router.get("/policies/{policy}", tags=["policies"], response_model=Policy)
     def one(request: Request, who: PolicyReader, policy: PolicyId) -> Response:
         """Give one policy."""
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             found = policies.get(connection, policy)
         if found is None or (who.role == OWNER and found.owner != who.owner):
             raise missing()
@@ -110,7 +109,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
 
     def due_list(on: date | None, schedule: str | None) -> list[Due]:
         day = _day("on", on, local_day(site.now_ns()))
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             try:
                 return due(connection, day, schedule or site.settings.renewals.schedule)
             except ConfigError as e:
@@ -167,7 +166,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
         if end < start:
             raise wrong("from", f"{start} lies after {end}")
         told = []
-        for f in kpi.figures(engine, book, start, end, today):
+        for f in kpi.figures(site.engine, book, start, end, today):
             known = kpi.definitions()[f.name]
             told.append(
                 Figure(

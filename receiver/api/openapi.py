@@ -22,24 +22,19 @@ _ABOUT: Final = """Scores, prices, policies, claims and evidence of one insurer;
 Send a token of yours as `Authorization: Bearer …`; it carries rights, named at each address as `x-right`. Lists are
 given in pieces: follow `next`. Answers have a strong `ETag`. A POST with an `Idempotency-Key` has one effect a day.
 Errors are problem details (RFC 9457)."""
-PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"model": Problem, "description": said}
-    for status, said in (
-        (400, "No JSON, or cut off"),
-        (401, "No token, or one that does not hold"),
-        (403, "The token carries no such right"),
-        (404, "Not there, or not yours"),
-        (409, "Does not fit what is there"),
-        (412, "Changed since it was read"),
-        (413, "Body too large"),
-        (415, "Body of another type"),
-        (422, "A field is wrong; it is named"),
-        (429, "Too many requests"),
-        (503, "The database is away"),
-    )
+PROBLEMS: Final = {
+    "400": "No JSON, or cut off",
+    "401": "No token, or one that does not hold",
+    "403": "The token carries no such right",
+    "404": "Not there, or not yours",
+    "409": "Does not fit what is there",
+    "412": "Changed since it was read",
+    "413": "Body too large",
+    "415": "Body of another type",
+    "422": "A field is wrong; it is named",
+    "429": "Too many requests",
+    "503": "The database is away",
 }
-
-
 _OF_CHANGES: Final = frozenset({"400", "409", "412", "415"})
 
 
@@ -70,6 +65,8 @@ def document(routes: Sequence[Any]) -> dict[str, Any]:
     schemas.update(components)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    own = Problem.model_json_schema(ref_template=REF + "{model}")
+    schemas |= {**own.pop("$defs"), "Problem": own}
     made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"token": []}]
     rights = {(r.path, m.lower()): _right(r) for r in routes for m in getattr(r, "methods", ())}
@@ -81,18 +78,15 @@ def document(routes: Sequence[Any]) -> dict[str, Any]:
 
 def _finish(operation: dict[str, Any], right: str, reads: bool) -> None:
     """Name the right, give problems their media type, and remove what only our own routes read, or cannot happen."""
-    operation["responses"] = {
-        status: said for status, said in operation["responses"].items() if not (reads and status in _OF_CHANGES)
-    }
+    problem = {MEDIA: {"schema": {"$ref": REF + "Problem"}}}
+    for status, said in PROBLEMS.items():
+        if not (reads and status in _OF_CHANGES):
+            operation["responses"][status] = {"description": said, "content": problem}
     operation[RIGHT] = right
     operation.pop(TAKES, None)
     operation.pop("x-most-bytes", None)
     roles = ", ".join(sorted(RIGHTS[right])) if right else "everybody"
     operation["description"] = f"{operation.get('description', '')}\n\nRight `{right}`: {roles}.".strip()
-    for status, said in operation["responses"].items():
-        content = said.get("content", {})
-        if status.isdigit() and int(status) >= 400 and "application/json" in content:
-            said["content"] = {MEDIA: content["application/json"]}
 
 
 def _ref(kind: Any) -> dict[str, str]:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from agent.clock import iso_utc
 from receiver import db, policies
 from receiver.api.answers import answer
+from receiver.api.here import Here
 from receiver.api.once import once
 from receiver.api.openapi import of_struct, takes_struct
 from receiver.api.paging import After, Items, Limit, Order, page
@@ -30,7 +31,6 @@ from receiver.rating import quotes as rating
 from receiver.rating.tables import kept_quote
 from receiver.scoring.model import DEFAULT_MODEL
 from receiver.scoring.model import model as model_named
-from receiver.site import Site
 
 Maker = Annotated[Person, Depends(needs("quotes.make"))]
 Reader = Annotated[Person, Depends(needs("quotes.read"))]
@@ -75,9 +75,8 @@ class QuoteItem(Shape):
     valid_until: date
 
 
-def add(router: APIRouter, site: Site, book: RateBook) -> None:
+def add(router: APIRouter, site: Here, book: RateBook) -> None:
     """Add the routes."""
-    engine = site.engine
 
     @router.post("/prices", tags=["quotes"], **takes_struct(QuoteRequest), **of_struct(Quote))
     def price(request: Request, who: Maker) -> Response:
@@ -93,11 +92,11 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
         """Give a quote that is kept; the score comes from the device's own records, with its owner's consent."""
         asked = _order(request.state.body)
         if asked.device:
-            reach.device(engine, who, asked.device)
+            reach.device(site.engine, who, asked.device)
 
         def do() -> Response:
             now_ns = site.now_ns()
-            with engine.begin() as connection:
+            with site.engine.begin() as connection:
                 owner = _owner(connection, who, asked)
                 wanted = rating.Asked(
                     request=asked.request, device=asked.device, policy=asked.policy, owner=owner, model=asked.model
@@ -106,7 +105,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
                 told = _whole(connection, kept)
             return answer(request, told, 201, {"Location": f"{request.url.path}/{kept.id}"})
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)
 
     @router.get("/quotes", tags=["quotes"], response_model=Items[QuoteItem])
     def quotes(request: Request, who: Reader, limit: Limit = 50, after: After = None) -> Response:
@@ -115,7 +114,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
         order = Order((q.given_utc_ns, q.id), (int, str), down=True)
         mine = [q.owner == who.owner] if who.role == OWNER else []
         columns = [q[name] for name in rating.KeptQuote._fields]
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             query = select(*columns).where(*mine, *order.beyond(after)).order_by(*order.by).limit(limit + 1)
             rows = [rating.KeptQuote(*row) for row in connection.execute(query)]
         given, following = page(request, rows, limit, lambda r: (r.given_utc_ns, r.id))
@@ -124,7 +123,7 @@ def add(router: APIRouter, site: Site, book: RateBook) -> None:
     @router.get("/quotes/{quote}", tags=["quotes"], **of_struct(KeptAnswer))
     def one(request: Request, who: Reader, quote: QuoteId) -> Response:
         """Give a kept quote as it was told."""
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             kept = rating.quote_of(connection, quote)
             if kept is None or (who.role == OWNER and kept.owner != who.owner):
                 raise missing()

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from receiver import access, db
 from receiver.api.answers import answer
+from receiver.api.here import Here
 from receiver.api.once import once
 from receiver.api.paging import After, Items, Limit, Order, page
 from receiver.api.shapes import Device, Given, Shape, Utc
@@ -17,7 +18,6 @@ from receiver.people.gate import needs
 from receiver.people.person import Person
 from receiver.people.rights import RIGHTS
 from receiver.registry import bindings, consents, tables, vehicles
-from receiver.site import Site
 
 Everybody = Annotated[Person, Depends(needs("account.use"))]
 ConsentReader = Annotated[Person, Depends(needs("consents.read"))]
@@ -116,14 +116,13 @@ class AuditHead(Shape):
     hash: str
 
 
-def add(router: APIRouter, site: Site) -> None:
+def add(router: APIRouter, site: Here) -> None:
     """Add the routes."""
-    engine = site.engine
 
     @router.get("/vehicles", tags=["vehicles"], response_model=Vehicles)
     def mine(request: Request, who: ConsentReader) -> Response:
         """List the vehicles of the owner who asks."""
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             items = [
                 OwnVehicle.model_validate(
                     {**{n: getattr(v, n) for n in OwnVehicle.model_fields if n != "device"}}
@@ -136,19 +135,19 @@ def add(router: APIRouter, site: Site) -> None:
     @router.get("/devices/{device}/consents", tags=["consents"], response_model=Consents)
     def given(request: Request, who: ConsentReader, device: Device) -> Response:
         """List what was agreed to for a car, and what was withdrawn."""
-        reach.device(engine, who, device)
-        with db.reading(engine) as connection:
+        reach.device(site.engine, who, device)
+        with db.reading(site.engine) as connection:
             found = consents.history(connection, device)
         return answer(request, Consents(items=[Consent.model_validate(c) for c in found]))
 
     @router.post("/devices/{device}/consents", tags=["consents"], status_code=201, response_model=Consent)
     def give(request: Request, who: ConsentGiver, device: Device, told: Agreement) -> Response:
         """Agree to a purpose, by the text that was read."""
-        reach.device(engine, who, device)
+        reach.device(site.engine, who, device)
 
         def do() -> Response:
             row = consents.give(
-                engine,
+                site.engine,
                 device,
                 told.purpose,
                 site.now_ns(),
@@ -160,14 +159,14 @@ def add(router: APIRouter, site: Site) -> None:
             )
             return answer(request, Consent.model_validate(row), 201)
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)
 
     @router.delete("/devices/{device}/consents/{purpose}", tags=["consents"], response_model=Consents)
     def withdraw(request: Request, who: ConsentGiver, device: Device, purpose: Purpose) -> Response:
         """Agree no more: the device is told within seconds, and what was kept for it is erased."""
-        reach.device(engine, who, device)
+        reach.device(site.engine, who, device)
         found = consents.withdraw(
-            engine, device, purpose, site.now_ns(), by=who.name, how="api", address=_address(request)
+            site.engine, device, purpose, site.now_ns(), by=who.name, how="api", address=_address(request)
         )
         return answer(request, Consents(items=[Consent.model_validate(c) for c in found]))
 
@@ -176,7 +175,7 @@ def add(router: APIRouter, site: Site) -> None:
         """List which device is or was in which vehicle, the last first."""
         t = tables.binding
         order = Order((t.c.id,), (int,), down=True)
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             query = select(t).where(*order.beyond(after)).order_by(*order.by).limit(limit + 1)
             rows = connection.execute(query).all()
         listed, following = page(request, rows, limit, lambda r: (r.id,))
@@ -188,11 +187,11 @@ def add(router: APIRouter, site: Site) -> None:
 
         def do() -> Response:
             made = bindings.bind(
-                engine, told.device, told.vin, told.code, site.now_ns(), by=who.name, address=_address(request)
+                site.engine, told.device, told.vin, told.code, site.now_ns(), by=who.name, address=_address(request)
             )
             return answer(request, Binding.model_validate(made), 201)
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)
 
     @router.post("/devices/{device}/unbinding", tags=["bindings"], response_model=Binding)
     def unbind(request: Request, who: Binder, device: Device, told: Unbound) -> Response:
@@ -200,11 +199,11 @@ def add(router: APIRouter, site: Site) -> None:
 
         def do() -> Response:
             ended = bindings.unbind(
-                engine, device, site.now_ns(), reason=told.reason, by=who.name, address=_address(request)
+                site.engine, device, site.now_ns(), reason=told.reason, by=who.name, address=_address(request)
             )
             return answer(request, Binding.model_validate(ended))
 
-        return once(engine, request, who.id, site.now_ns(), do)
+        return once(site.engine, request, who.id, site.now_ns(), do)
 
     @router.get("/me", tags=["account"], response_model=Me)
     def me(request: Request, who: Everybody) -> Response:
@@ -216,7 +215,7 @@ def add(router: APIRouter, site: Site) -> None:
     def head(request: Request, who: Everybody) -> Response:
         """Give the last row of the log; `roadwitness receiver audit verify --head` checks it later."""
         t = db.access_log
-        with db.reading(engine) as connection:
+        with db.reading(site.engine) as connection:
             row = connection.execute(select(t.c.seq, t.c.hash).order_by(t.c.seq.desc()).limit(1)).one_or_none()
         noted = access.Head(0, "0" * 64) if row is None else access.Head(row.seq, bytes(row.hash).hex())
         return answer(request, AuditHead.model_validate(noted))

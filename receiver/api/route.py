@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
+from receiver.api.here import enter
 from receiver.api.paces import Paces
 from receiver.api.problems import ProblemError, of_exception, response
 
@@ -30,6 +31,7 @@ class Bounded(APIRoute):
         reads = self.body_field is not None or TAKES in extra
 
         async def answered(request: Request) -> Response:
+            enter(request)
             try:
                 return await bounded(request)
             except Exception as e:

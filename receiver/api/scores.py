@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from receiver import db
 from receiver.api.answers import answer
+from receiver.api.here import Here
 from receiver.api.openapi import of_struct
 from receiver.api.paging import After, Items, Limit, Order, page
 from receiver.api.problems import missing, wrong
@@ -20,7 +21,6 @@ from receiver.rating import periods, scores
 from receiver.rating.tables import kept_score
 from receiver.scoring.model import DEFAULT_MODEL
 from receiver.scoring.result import ScoreResult
-from receiver.site import Site
 from receiver.words import time_zone
 
 Reader = Annotated[Person, Depends(needs("scores.read"))]
@@ -66,7 +66,7 @@ class Kilometres(Shape):
     trips: int
 
 
-def add(router: APIRouter, site: Site) -> None:
+def add(router: APIRouter, site: Here) -> None:
     """Add the routes."""
     t = kept_score
     columns = [t.c[name] for name in scores.KeptScore._fields]
