@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from agent import clock
 from agent.errors import ConfigError
 from receiver import queries
+from receiver.api import app as api
 from receiver.filestore import FileStore
 from receiver.pages import account, crash, devices, signin, vehicles
 from receiver.people import gate
@@ -117,6 +118,7 @@ def create_app(
 
     for family in PAGES:
         family.add(app, site)
+    api.add(app, site)
     gate.check(app)
     site.paths = frozenset(path for path, methods, _ in gate.routes(app) if "GET" in methods)
     return app
@@ -150,6 +152,7 @@ class _Gzip(GZipMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         whole = "/crashes/" in path and ("/files/" in path or path.endswith(".zip"))
+        whole = whole or path.startswith(gate.API)  # its strong ETags are of bytes as they are
         if whole:
             await self.app(scope, receive, send)
         else:
@@ -163,6 +166,9 @@ def _guarded(request: Request, response: Response) -> Response:
     if request.url.path.startswith("/static/") and response.status_code == 200:
         # the address holds a digest of the content
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    elif request.url.path.startswith(gate.API):
+        response.headers.setdefault("Cache-Control", "no-store")  # an answer with an ETag says what it allows
+        response.headers["Vary"] = "Authorization"
     else:
         response.headers["Cache-Control"] = "no-store"
         response.headers["Vary"] = "Accept-Language, Cookie"
