@@ -1,13 +1,13 @@
 """`roadwitness receiver clip|commands|command-key`: ask a device for something, and see what came of it."""
 
 import getpass
-from datetime import datetime
 from typing import Annotated, Final
 
 import typer
 
 from agent.clock import iso_utc
 from agent.errors import RoadwitnessError
+from receiver.moments import read_moment
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 
 _DEVICE: Final = "rw-0123456789abcdef"
@@ -42,7 +42,7 @@ def clip(
     from receiver import commands
 
     settings = settings_of(config, database)
-    arguments: dict[str, object] = {"from_utc_ns": _utc_ns(begin), "to_utc_ns": _utc_ns(end)}
+    arguments: dict[str, object] = {"from_utc_ns": read_moment("--from", begin), "to_utc_ns": read_moment("--to", end)}
     if camera:
         arguments["cameras"] = camera
     name = commands.issue(
@@ -89,17 +89,6 @@ def command_key(config: Config = None, database: Db = None, as_json: Json = Fals
         print_json({"key": key})
     else:
         typer.echo(key)
-
-
-def _utc_ns(text: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as e:
-        raise RoadwitnessError(f"time {text!r}: cannot be read; write it like {WHEN}") from e
-    if at.tzinfo is None:
-        raise RoadwitnessError(f"time {text!r}: lacks its zone; write it like {WHEN} or with Z")
-    whole = int(at.replace(microsecond=0).timestamp())
-    return whole * 1_000_000_000 + at.microsecond * 1000
 
 
 def _user() -> str:

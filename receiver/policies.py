@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, delete, insert, or_, select
 from agent.errors import RoadwitnessError
 from receiver import db
 from receiver.claiming import tables
+from receiver.moments import FIRST, LAST, within
 
 REGIMES: Final = ("2006", "2015", "2020")
 # A cover's code as the tariffs name it; occupants are covered by seat
@@ -146,6 +147,9 @@ def _wrong(p: Policy) -> Any:
         yield f"device: {p.device!r} is no device's id"
     if p.regime not in REGIMES:
         yield f"regime: {p.regime!r} is unknown; known: {', '.join(REGIMES)}"
+    for name, day in (("starts", p.starts), ("ends", p.ends)):
+        if not within(day):
+            yield f"{name}: {day} lies outside {FIRST.year} to {LAST.year}"
     if p.ends < p.starts:
         yield f"ends: {p.ends} lies before the start {p.starts}"
     if not 0 <= p.premium_fen <= _MOST_FEN:

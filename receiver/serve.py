@@ -1,7 +1,7 @@
 """The receiver as one process: ingest in a thread, pages in the main thread, and an orderly end."""
 
 import logging
-import signal
+import re
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 
 from agent import clock
 from agent.errors import ConfigError, RoadwitnessError, UplinkError
-from receiver import db, packages
+from receiver import db, exposure, packages
 from receiver.broker import EmbeddedBroker
+from receiver.ending import Ending
 from receiver.filestore import FileStore
 from receiver.metrics import Metrics, Timed
 from receiver.mqtt import Reception
@@ -102,7 +103,7 @@ def serve_in_thread(engine: Engine, http: str, stack: ExitStack, files: FileStor
 def parse_http(text: str) -> HttpSettings:
     """Parse HOST:PORT; raise ConfigError."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ConfigError(f"--http {text!r}: write HOST:PORT, e.g. 127.0.0.1:8080")
     return HttpSettings(host.strip("[]"), int(port))
 

@@ -8,6 +8,7 @@ import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -201,14 +202,31 @@ def test_wrong_settings_are_named(tmp_path: Path, table: str, said: str) -> None
         load_settings(path)
 
 
-def test_secret_that_is_missing_or_short_is_named_without_being_shown(engine: Engine, tmp_path: Path) -> None:
+def test_secret_that_is_missing_or_short_is_named_without_being_shown(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = hooked(tmp_path, "https://127.0.0.1:1/")
     announce(engine, settings)
     (tmp_path / "secret").write_text("short-secret")
-    with pytest.raises(ConfigError, match="fewer than 16 bytes") as e:
-        telling.deliver(engine, settings, T0)
-    assert "short-secret" not in str(e.value)
+    assert telling.deliver(engine, settings, T0) == (0, 1, 0)
+    assert "fewer than 16 bytes" in notices(engine)[0].why
+    assert "short-secret" not in caplog.text + str(notices(engine))
     (tmp_path / "secret").unlink()
-    with pytest.raises(ConfigError, match="cannot be read"):
-        telling.deliver(engine, settings, T0)
-    assert notices(engine)[0].state == "waiting"
+    assert telling.deliver(engine, settings, T0 + 60 * S) == (0, 1, 0)
+    assert "cannot be read" in notices(engine)[0].why
+    assert (notices(engine)[0].state, notices(engine)[0].attempts) == ("waiting", 0)
+
+
+def test_what_cannot_be_told_one_way_holds_up_no_other(engine: Engine, tmp_path: Path) -> None:
+    email = EmailSettings("127.0.0.1", 1, "none", "mé@example.org", ["you@example.org"])
+    with web(204) as (url, taken):
+        hook = hooked(tmp_path, url)
+        settings = replace(hook, email=email)
+        assert announce(engine, settings) == 2
+        settings = replace(settings, webhook=replace(hook.webhook, url="http://127.0.0.1:none/"))
+        assert telling.deliver(engine, settings, T0) == (0, 2, 0)  # a port that is none, a server that is not there
+        settings = replace(settings, webhook=replace(hook.webhook, secret_file=str(tmp_path / "gone")))
+        assert telling.deliver(engine, settings, T0 + 60 * S) == (0, 2, 0)
+        assert telling.deliver(engine, replace(hook, email=email), T0 + 3600 * S) == (1, 1, 0)
+    assert len(taken) == 1
+    assert {row.channel: row.attempts for row in notices(engine)} == {"webhook": 2, "email": 3}

@@ -340,7 +340,7 @@ def test_the_command_refuses_in_one_line_or_one_object(tmp_path: Path) -> None:
     assert json.loads(told.stdout)["field"] == "vehicle.model"
     assert "SAMPLE-SEDAN" in json.loads(told.stdout)["known"]
     assert "no such" in command("quote", "--request", str(tmp_path / "none.json")).stderr.lower()
-    assert "is no date" in command("quote", "--request", "-", "--on", "soon", stdin=ASKED).stderr
+    assert "--on 'soon': write it like" in command("quote", "--request", "-", "--on", "soon", stdin=ASKED).stderr
 
 
 def test_the_command_checks_and_shows_rate_tables(tmp_path: Path) -> None:
@@ -354,3 +354,10 @@ def test_the_command_checks_and_shows_rate_tables(tmp_path: Path) -> None:
     assert shown.stdout == (SHIPPED / "2020.toml").read_text(encoding="utf-8")
     assert json.loads(command("regimes", "show", "compulsory", "--json").stdout)["name"] == "compulsory"
     assert "near names: 2020" in command("regimes", "show", "2021").stderr
+
+
+@pytest.mark.parametrize("year", [2201, 9999])
+def test_a_year_that_no_calendar_of_ours_has_is_refused_by_field(year: int) -> None:
+    with pytest.raises(QuoteError, match="start: must be 1990 to 2200") as refused:
+        priced(request_of(start=date(year, 6, 1)))
+    assert refused.value.field == "start"

@@ -1,16 +1,17 @@
 """`roadwitness receiver claims`: the queue, one claim, a report, cars and losses, checks, assessment, settlement."""
 
-from datetime import UTC, datetime
+import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
 from agent import clock
-from agent.clock import NS_PER_S, iso_utc
+from agent.clock import iso_utc
 from agent.errors import RoadwitnessError
+from receiver.moments import read_moment
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 
 claims = typer.Typer(no_args_is_help=True, help="Claims: list, show, report, check, assess, settle.")
@@ -19,6 +20,8 @@ ClaimId = Annotated[str, typer.Argument(metavar="CLAIM", help="A claim's id: 16 
 Who = Annotated[str, typer.Option("--who", help="Who does this; it is kept.")]
 Why = Annotated[str, typer.Option("--why", help="Why; it is kept.")]
 _EXAMPLE = "Example: roadwitness receiver claims "
+_NUMBER: Final = re.compile(r"[0-9]{1,6}")
+_HEAD: Final = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -99,7 +102,7 @@ def report(
     from receiver.filestore import FileStore
 
     engine, now_ns = open_database(config, database), clock.wall_ns()
-    declared = reporting.Declared(device, _moment(at), who, said, _place(place), injured)
+    declared = reporting.Declared(device, read_moment("--at", at), who, said, _place(place), injured)
     claim = reporting.report(engine, declared, now_ns, facts.limits())
     settings = settings_of(config, database)
     assessing.check(engine, claim, now_ns, FileStore(settings.files, settings.database))
@@ -209,7 +212,7 @@ def assess(
     amounts: dict[int, Decimal] = {}
     for given in losses or []:
         number, equals, amount = given.partition("=")
-        if not equals or not number.isdigit():
+        if not equals or not _NUMBER.fullmatch(number):
             raise RoadwitnessError(f"--loss {given!r}: write NUMBER=YUAN, e.g. 1=8600.00")
         amounts[int(number)] = _yuan(amount)
     engine = open_database(config, database)
@@ -245,10 +248,10 @@ def verify(
     from receiver.access import Head
     from receiver.claiming import history
 
-    seq, _, noted = head.partition(":")
-    if head and not (seq.isdigit() and len(noted) == 64):
-        raise RoadwitnessError(f"--head {head!r}: write SEQ:HASH as `claims verify` prints it")
-    found = history.verify(open_database(config, database), Head(int(seq), noted) if head else None)
+    noted = _HEAD.fullmatch(head)
+    if head and noted is None:
+        raise RoadwitnessError(f"--head {head[:100]!r}: write SEQ:HASH as `claims verify` prints it")
+    found = history.verify(open_database(config, database), Head(int(noted[1]), noted[2]) if noted else None)
     told = {"rows": found.rows, "head": f"{found.head.seq}:{found.head.hash}", "broken": found.broken, "why": found.why}
     said = "whole" if found.broken is None else f"BROKEN: row {found.broken} {found.why}"
     _say(as_json, told, f"{found.rows} rows, {said}. Head {told['head']}")
@@ -261,17 +264,6 @@ def _say(as_json: bool, value: dict[str, Any], sentence: str) -> None:
         print_json(value)
     else:
         typer.echo(sentence)
-
-
-def _moment(text: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as e:
-        raise RoadwitnessError(f"--at {text!r}: write it like 2026-11-01T08:00:00Z") from e
-    if at.tzinfo is None:
-        raise RoadwitnessError(f"--at {text!r}: the zone is missing; write it like 2026-11-01T16:00:00+08:00")
-    since = at.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86400 + since.seconds) * NS_PER_S + since.microseconds * 1000
 
 
 def _place(text: str) -> Any:

@@ -1,6 +1,6 @@
 """`roadwitness receiver figures`: the insurer's figures over a period, with their definitions."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ import typer
 
 from agent import clock
 from agent.errors import RoadwitnessError
+from receiver.moments import read_day
 from receiver.options import Config, Db, Json, open_database, print_json
 
 
@@ -31,8 +32,8 @@ def show(
     from receiver.pricing.book import load_book
 
     today = local_day(clock.wall_ns())
-    end = _day("--to", last) if last else today
-    start = _day("--from", first) if first else end - timedelta(364)
+    end = read_day("--to", last) if last else today
+    start = read_day("--from", first) if first else end - timedelta(364)
     if end < start:
         raise RoadwitnessError(f"--from {start} lies after --to {end}")
     found = kpi.figures(open_database(config, database), load_book(regimes), start, end, today)
@@ -46,10 +47,3 @@ def show(
         note = f"; {f.note}" if f.note else ""
         typer.echo(f"{getattr(name, language)}: {value} {name.unit} ({f.cases}{note})")
         typer.echo(f"  {kpi.meaning(f.name, language)}")
-
-
-def _day(option: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as e:
-        raise RoadwitnessError(f"{option} {text!r}: write it like 2026-12-31") from e

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 from agent.clock import NS_PER_S
 from receiver import db, policies
 from receiver.claiming import assessing, tables
+from receiver.moments import checked
 from receiver.policies import Policy
 from receiver.pricing.book import RateBook
 from receiver.queries import with_clock_columns
@@ -85,6 +86,8 @@ def meaning(name: str, language: str) -> str:
 
 def figures(engine: Engine, book: RateBook, first: date, last: date, today: date, zone: str = ZONE) -> list[Figure]:
     """Return all figures of the days `first` to `last`, both included, as they stand at the start of `today`."""
+    for day in (first, last, today):
+        checked("day", day)
     start_ns, end_ns = day_ns(first, zone), day_ns(last + timedelta(1), zone)
     with db.reading(engine) as connection:
         told = claims(connection, book)

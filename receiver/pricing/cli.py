@@ -10,6 +10,7 @@ import typer
 
 from agent import clock
 from agent.errors import ConfigError, near_names
+from receiver.moments import read_day
 from receiver.pricing import Quote, QuoteError, load_book, parse_request, quote
 from receiver.pricing.answer import FactorLine
 from receiver.pricing.book import RegimeRates
@@ -173,10 +174,7 @@ def text_of(name: str) -> str:
 def _day(given: str | None) -> date:
     if given is None:
         return datetime.fromtimestamp(clock.wall_ns() / clock.NS_PER_S, UTC).astimezone(BEIJING).date()
-    try:
-        return date.fromisoformat(given)
-    except ValueError as e:
-        raise ConfigError(f"--on: '{given}' is no date such as 2026-12-01") from e
+    return read_day("--on", given)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
+from receiver.moments import FIRST, LAST, within
 from receiver.pricing.answer import CompulsoryLine, FactorLine, PerKmOffer, PremiumLine, Quote, Text
 from receiver.pricing.book import RateBook, RegimeRates
 from receiver.pricing.compulsory import compulsory_line
@@ -31,6 +32,8 @@ def _quote(request: QuoteRequest, book: RateBook, on: date) -> Quote:
     region = book.region(request.region)
     if request.start < on:
         raise QuoteError("out_of_range", "start", why=f"not before {on}", value=request.start)
+    if not within(request.start):
+        raise QuoteError("out_of_range", "start", why=f"{FIRST.year} to {LAST.year}", value=request.start)
     if not request.covers and request.compulsory is None:
         raise QuoteError("nothing", "covers")
     if request.vehicle.use_class not in book.names.use_classes:

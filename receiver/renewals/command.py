@@ -8,6 +8,7 @@ import typer
 
 from agent import clock
 from agent.errors import RoadwitnessError
+from receiver.moments import read_day
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 
 renewals = typer.Typer(no_args_is_help=True, help="Policies that end: due, export, send.")
@@ -118,7 +119,4 @@ def _day(text: str) -> date:
         from receiver.claiming.assessing import local_day
 
         return local_day(clock.wall_ns())
-    try:
-        return date.fromisoformat(text)
-    except ValueError as e:
-        raise RoadwitnessError(f"--on {text!r}: write it like 2026-12-31") from e
+    return read_day("--on", text)

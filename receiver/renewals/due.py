@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection
 
 from receiver import policies
+from receiver.moments import checked
 from receiver.policies import Policy
 from receiver.renewals.kept import Prices, Trend, prices, trends
 from receiver.renewals.rate import GRACE_DAYS, continues, excluded, same_car
@@ -42,9 +43,10 @@ class Due(NamedTuple):
 def due(connection: Connection, today: date, by: str = "V2") -> list[Due]:
     """Return the policies that end within 90 days or ended a week ago and are not renewed, the most urgent first.
 
-    Raise ConfigError for a schedule that there is not.
+    Raise ConfigError for a schedule that there is not, RoadwitnessError for a day of another age.
     """
     chosen = schedule(by)
+    checked("day", today)
     ending = policies.ending(connection, today - timedelta(GRACE_DAYS), today + timedelta(AHEAD_DAYS))
     earliest = min((p.starts for p in ending), default=today)
     newer = policies.starting(connection, earliest, today + timedelta(AHEAD_DAYS + 1 + GRACE_DAYS))

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, Engine, select, update
 
 from agent.clock import NS_PER_S
+from agent.errors import ConfigError
 from receiver import db
 from receiver.claiming import tables
 from receiver.renewals.due import Due
@@ -75,18 +76,19 @@ def deliver(engine: Engine, settings: NoticeSettings, now_ns: int) -> Sent:
         rows = connection.execute(select(t).where(*due).order_by(t.c.next_utc_ns, t.c.id).limit(AT_ONCE)).all()
     sent = failed = refused = 0
     for row in rows:
-        state, why = "sent", ""
+        state, why, tried = "sent", "", 1
         try:
             (_post if row.channel == "webhook" else _mail)(settings, row, now_ns)
         except RefusedError as e:
             state, why = "refused", str(e)
-        except (OSError, http.client.HTTPException, smtplib.SMTPException) as e:
-            state, why = "waiting", _why(e)
-            if row.attempts + 1 >= MOST_ATTEMPTS:
-                state = "refused"
+        except ConfigError as e:  # a secret's file is gone: nothing was tried, and no other notice waits for it
+            state, why, tried = "waiting", str(e), 0
+        except (OSError, http.client.HTTPException, smtplib.SMTPException, ValueError) as e:
+            # ValueError: a name or an address that the libraries cannot write
+            state, why = "waiting" if row.attempts + 1 < MOST_ATTEMPTS else "refused", _why(e)
         wait_s = min(FIRST_WAIT_S << min(row.attempts, 30), LONGEST_WAIT_S)
         with engine.begin() as connection:
-            values = {"state": state, "attempts": row.attempts + 1, "why": why[:200]}
+            values = {"state": state, "attempts": row.attempts + tried, "why": why[:200]}
             changed = update(t).where(t.c.id == row.id, t.c.state == "waiting")
             connection.execute(changed.values(**values, next_utc_ns=now_ns + wait_s * NS_PER_S))
         sent, failed, refused = sent + (state == "sent"), failed + (state == "waiting"), refused + (state == "refused")
