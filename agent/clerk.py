@@ -64,15 +64,19 @@ class Clerk(threading.Thread):
         on_bug: Callable[[BaseException], None] | None = None,
         inbox: Inbox | None = None,
         on_health: Callable[[Health], None] | None = None,
+        allows: Callable[[str], bool] = lambda _: False,
     ) -> Self:
-        """Make the clerk of the store in `folder`; it heeds the commands that come into `inbox`."""
+        """Make the clerk of the store in `folder`; it heeds the commands that come into `inbox`.
+
+        `allows` says to which purposes the owner agrees.
+        """
         packages = folder / PACKAGES
         clipper = Clipper(store, packages, folder / VIDEO, boot, settings.clips, now_ns)
         packager = Packager(store, packages, boot, clipper.material)
         commands = None
         if inbox is not None:
             works = {"clip": Clips(store, packages, folder / VIDEO, boot, clipper, settings.clips)}
-            policy = by_settings(settings.commands)
+            policy = by_settings(settings.commands, allows)
             commands = Commands(store, boot, settings.commands, inbox, works, policy, on_health)
         return cls(clipper, packager, Stamper(packages, settings.evidence), on_told, on_bug, commands, inbox)
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +22,12 @@ from agent.clerk import Clerk
 from agent.clock import NS_PER_S
 from agent.commands.inbox import Inbox
 from agent.config import config_dir
+from agent.consent.consent import Consent
+from agent.consent.enforcing import Enforcing, clear
 from agent.dashcam.watch import VIDEO, CameraWatch
 from agent.errors import ConfigError, RoadwitnessError, StoreError
 from agent.feed import Feed
+from agent.governed import Governed
 from agent.guard.ending import tell_cut
 from agent.guard.guard import Guard
 from agent.incident.folder import PACKAGES
@@ -47,7 +50,6 @@ from agent.store import Store
 from agent.timekeeping import Timekeeper
 from agent.watchdog import Watchdog
 from drivers import Driver
-from drivers.replay import Replay
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,8 @@ SECOND_NS: Final = NS_PER_S
 LOADED_NS: Final = 5 * NS_PER_S  # after the start nearly every kernel has been used
 STOP_S: Final = 2.0  # for the feeds to end; one that hangs is left behind
 MOST_HANGS: Final = 3  # of one device in a run; then only a new process helps
+AT_ONCE: Final = ("broker", "sync", "upload", "budget")  # tables of agent.toml that are read again while it runs …
+BETWEEN_TRIPS: Final = ("fusion", "detection", "trips", "crash")  # … and these; others at a restart
 RECOVERY_S: Final = 60.0  # asked of systemd to open the store and for each chunk of recovery; one takes a second
 
 
@@ -98,6 +102,8 @@ class Daemon:
         self._lean_ns: int | None = None
         self._clerk: Clerk | None = None
         self._inbox = Inbox()
+        self._consent: Consent | None = None  # who replays a recording has what is in it already
+        self._enforcing: Enforcing | None = None
 
     def stop(self) -> None:
         """End at the next tick, when what was taken in is safe; a signal handler may call it."""
@@ -130,6 +136,10 @@ class Daemon:
 
     def _drive(self, store: Store, ladder: Ladder, level: Level) -> None:
         """Take up the boot, run, and end it."""
+        if not self._recording:
+            s = self._settings
+            self._consent = Consent(self._place.folder, store.device, s.consent, s.commands.keys, self._intake.tell)
+            clear(self._consent, store, self._packages)
         spine, records, incidents = self._take_up(store, ladder)
         keeper = PatientStore(store, clock.monotonic_ns)
         keeper.append(records)
@@ -146,6 +156,7 @@ class Daemon:
                 self._blows = Blows(self._intake, keeper)
                 told = [stored.record for stored in store.records(Event, self._boot)]
                 self._cameras = CameraWatch(self._place.folder / VIDEO, self._boot, clock.monotonic_ns(), told)
+                self._enforcing = self._obey(store, pipeline, keeper, self._cameras)
             if level == "normal":
                 self._start_feeds()
             else:
@@ -157,18 +168,7 @@ class Daemon:
             self._place.watchdog.ready()
             self._prune_ns = clock.monotonic_ns() + round(self._settings.daemon.prune_s * NS_PER_S)
             self._lean_ns = clock.monotonic_ns() + LOADED_NS
-            self._clerk = Clerk.of(
-                store,
-                self._place.folder,
-                self._boot,
-                self._settings,
-                clock.monotonic_ns(),
-                lambda: pipeline.sending.wake() if pipeline.sending is not None else None,
-                self._intake.fail,
-                None if self._recording else self._inbox,  # the time of a recording is not the commands' time
-                self._intake.tell,
-            )
-            self._clerk.start()
+            self._begin_clerk(store, pipeline)
             try:
                 while not self._ends and not self._over(level):
                     level = self._tick(store, pipeline, keeper, timekeeper, ladder, level)
@@ -185,11 +185,49 @@ class Daemon:
 
     # beginning
 
+    def _obey(self, store: Store, pipeline: Pipeline, keeper: PatientStore, cameras: CameraWatch) -> Enforcing:
+        assert self._consent is not None
+        governed = Governed(
+            pipeline,
+            keeper,
+            cameras,
+            settings=lambda: self._settings,
+            incidents=self._new_incidents,
+            clerk=lambda: self._clerk,
+            begin_clerk=lambda: self._begin_clerk(store, pipeline),
+            connect=lambda: self._send(store, self._settings),
+            tell=self._intake.tell,
+        )
+        enforcing = Enforcing(self._consent, store, self._packages, governed)
+        enforcing.begin(clock.monotonic_ns())
+        return enforcing
+
+    def _allows(self, purpose: str) -> bool:
+        return self._consent is None or self._consent.allows(purpose)
+
+    def _new_incidents(self) -> IncidentWriter:
+        return IncidentWriter(self._packages, Recorder(self._settings.incident, self._boot), self._intake.tell)
+
+    def _begin_clerk(self, store: Store, pipeline: Pipeline) -> None:
+        self._clerk = Clerk.of(
+            store,
+            self._place.folder,
+            self._boot,
+            self._settings,
+            clock.monotonic_ns(),
+            lambda: pipeline.sending.wake() if pipeline.sending is not None else None,
+            self._intake.fail,
+            None if self._recording else self._inbox,  # the time of a recording is not the commands' time
+            self._intake.tell,
+            self._allows,
+        )
+        self._clerk.start()
+
     def _take_up(self, store: Store, ladder: Ladder) -> tuple[Spine, list[tuple[int, Record]], IncidentWriter]:
         """Begin the boot: finish what an earlier one left, or go on where this one was when the agent ended."""
         s = self._settings
-        recorder = Recorder(s.incident, self._boot)
-        incidents = IncidentWriter(self._packages, recorder, self._intake.tell)
+        incidents = self._new_incidents()
+        recorder = incidents.recorder
         if self._recording:
             store.begin_boot(self._boot, recorded=True)
             time = BootTime(recorded=True)
@@ -215,19 +253,11 @@ class Daemon:
         """Restore a time, so that nothing is without one, unless this boot knows better already."""
         boot_time = pipeline.spine.boot_time
         if self._recording:
-            start_utc_ns = self._recording_start_ns()
+            start_utc_ns = devices.recording_start_ns(self._makers[0])
             if start_utc_ns is not None:
                 self._learned(pipeline, keeper, boot_time.restore(0, start_utc_ns))
         elif boot_time.quality == "none":
             self._learned(pipeline, keeper, timekeeper.begin(clock.monotonic_ns()))
-
-    def _recording_start_ns(self) -> int | None:
-        """Return the UTC of the recordings' t = 0, where their files say it."""
-        recording = self._makers[0]()
-        assert isinstance(recording, Replay)
-        recording.open()
-        recording.close()
-        return recording.recording.start_utc_ns
 
     def _send(self, store: Store, settings: AgentConfig) -> Sending:
         return Sending(
@@ -240,6 +270,7 @@ class Daemon:
             upload=settings.upload,
             budget=settings.budget,
             on_command=self._inbox.put,
+            on_consent=None if self._consent is None else self._consent.put,
         )
 
     def _manage_power(self, store: Store, pipeline: Pipeline, keeper: PatientStore) -> Parking:
@@ -282,6 +313,8 @@ class Daemon:
         self._intake.raise_bug()
         now_ns = clock.monotonic_ns()
         self._work(pipeline, keeper, now_ns)
+        if self._enforcing is not None:
+            self._enforcing.step(now_ns)
         if self._blows is not None:
             self._blows.step(now_ns)
         if self._parking is not None and level == "normal":
@@ -321,7 +354,7 @@ class Daemon:
             if self._parking is not None:
                 self._parking.take(block)
             output = pipeline.step(block)
-            if self._clerk is not None:
+            if self._clerk is not None and self._allows("video"):
                 self._clerk.hear(output.events)
         keeper.tend()
         pipeline.tend()
@@ -373,30 +406,16 @@ class Daemon:
         self._reloading = False
         try:
             settings = load_agent(self._place.config)
-            if any(getattr(settings, n) != getattr(self._settings, n) for n in ("broker", "sync", "upload", "budget")):
+            if any(getattr(settings, n) != getattr(self._settings, n) for n in AT_ONCE):
                 self._send_anew(store, pipeline, settings)
         except RoadwitnessError as wrong:
             log.error("%s; the configuration in use stays", wrong)
             return
         old, self._settings = self._settings, settings
-        if any(getattr(settings, n) != getattr(old, n) for n in ("fusion", "detection", "trips", "crash")):
+        if any(getattr(settings, n) != getattr(old, n) for n in BETWEEN_TRIPS):
             self._next_spine = settings
-        rest = [
-            n
-            for n in (
-                "incident",
-                "clips",
-                "commands",
-                "evidence",
-                "store",
-                "daemon",
-                "drivers",
-                "power",
-                "guard",
-                "vehicle",
-            )
-            if getattr(settings, n) != getattr(old, n)
-        ]
+        others = [f.name for f in fields(AgentConfig) if f.name not in AT_ONCE + BETWEEN_TRIPS]
+        rest = [n for n in others if getattr(settings, n) != getattr(old, n)]
         log.info("configuration read again%s", f"; {', '.join(rest)} wait for a restart" if rest else "")
 
     def _send_anew(self, store: Store, pipeline: Pipeline, settings: AgentConfig) -> None:

@@ -195,3 +195,14 @@ def _wire(settings: Any) -> str:
 
 def _maker(kind: str, settings: Any, folder: Path) -> Callable[[], Driver]:
     return lambda: _MAKERS[kind](driver_class(kind), settings, folder)
+
+
+def recording_start_ns(make: Callable[[], Driver]) -> int | None:
+    """Return the UTC of a recording's t = 0, where its files say it; raise DriverError or RecordingError."""
+    from drivers.replay import Replay
+
+    recording = make()
+    assert isinstance(recording, Replay)
+    recording.open()
+    recording.close()
+    return recording.recording.start_utc_ns

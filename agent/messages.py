@@ -141,9 +141,9 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Address(NamedTuple):
-    """A topic taken apart: `what` is up, birth, status, live, ack, command, file or files; `lane` for up and file.
+    """A topic taken apart: `what` is up, birth, status, live, ack, command, consent, file or files.
 
-    For `file` it is what follows `file/`, which agent.filemessages takes apart.
+    `lane` is that of up. For `file` it is what follows `file/`, which agent.filemessages takes apart.
     """
 
     device: str
@@ -153,7 +153,7 @@ class Address(NamedTuple):
 
 ROOT: Final = "rw/v1"
 _TOPIC: Final = re.compile(
-    rf"{ROOT}/(rw-[0-9a-f]{{16}})/(?:(birth|status|live|ack|files|command)|up/({'|'.join(LANES)})|file/([0-9a-z/]+))"
+    rf"{ROOT}/(rw-[0-9a-f]{{16}})/(?:(birth|status|live|ack|files|command|consent)|up/({'|'.join(LANES)})|file/([0-9a-z/]+))"
 )
 UP_FILTER: Final = f"{ROOT}/+/up/+"
 BIRTH_FILTER: Final = f"{ROOT}/+/birth"
@@ -162,7 +162,7 @@ LIVE_FILTER: Final = f"{ROOT}/+/live"
 
 
 def topic(device: str, what: str, lane: str = "") -> str:
-    """Return the topic of `what` (birth, status, live, ack, files, command, or up with a lane) of one device."""
+    """Return the topic of `what` of one device: as in Address, `up` with a lane."""
     return f"{ROOT}/{device}/{what}/{lane}" if lane else f"{ROOT}/{device}/{what}"
 
 

@@ -18,7 +18,7 @@ class MqttUplink:
             settings,
             device,
             self._take,
-            filters=[messages.topic(device, what) for what in ("ack", "files", "command")],
+            filters=[messages.topic(device, what) for what in ("ack", "files", "command", "consent")],
             will=(messages.topic(device, "status"), messages.encode_status(device, "offline")),
             content_types={"up": messages.CONTENT_TYPE, "file": CHUNK_TYPE},
             keep_session=True,

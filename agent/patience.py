@@ -56,8 +56,6 @@ class PatientStore:
 
     def keep_ahead(self, block: Block) -> None:
         """Make samples durable that are not appended yet, if the disk takes them."""
-        if not self._recording:
-            return
         try:
             self._store.keep_ahead(block if self._recording else empty_block())
         except StoreError as trouble:

@@ -49,6 +49,7 @@ class Pipeline:
         self.thin: Callable[[Block], Block] = _all_of  # what of the samples is worth keeping
         self.incidents = incidents
         self.guard: Guard | None = None  # recordings have neither a box nor a car of their own
+        self._recording = True
 
     def step(self, block: Block) -> Output:
         """Take the next samples in order of time."""
@@ -56,6 +57,8 @@ class Pipeline:
         if self.guard is not None:
             output.records += self.guard.step(block, output.rows, self.spine)
         self._keep(output)
+        if not self._recording:
+            return Output()
         if self._keeper is not None and len(block):
             self._keeper.append_block(self.thin(block))
             if output.crashes or (self.incidents is not None and self.incidents.recorder.growing):
@@ -75,7 +78,7 @@ class Pipeline:
         """Close what is open."""
         output = self.spine.finish()
         self._keep(output)
-        if self.incidents is not None:
+        if self.incidents is not None and self._recording:
             self.incidents.step(empty_block(), output)
         return output
 
@@ -90,6 +93,30 @@ class Pipeline:
     ) -> None:
         """Go on with a fresh spine under new settings; mount and time are kept."""
         self.finish()
+        self._begin(fusion, detection, trips, crash)
+
+    def record(
+        self,
+        on: bool,
+        incidents: "IncidentWriter",
+        fusion: FusionSettings,
+        detection: DetectionSettings,
+        trips: TripSettings,
+        crash: CrashSettings,
+    ) -> None:
+        """Record from now on, or no more: nothing of before goes over, but crashes under way keep their evidence.
+
+        The keeper is told by itself what it may take; `incidents` begins with the new state.
+        """
+        if self.incidents is not None and self._recording:
+            self.incidents.finish()
+        self._recording, self.incidents = on, incidents
+        self._begin(fusion, detection, trips, crash)
+
+    def _begin(
+        self, fusion: FusionSettings, detection: DetectionSettings, trips: TripSettings, crash: CrashSettings
+    ) -> None:
+        """Go on with a fresh spine; mount and time are kept."""
         old, boot_time = self.spine, self.spine.boot_time
         self.spine = Spine(fusion, detection, trips, mount=old.mount, boot_time=boot_time, crash=crash, boot=old.boot)
         if boot_time.offset_ns is not None:

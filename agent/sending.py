@@ -28,7 +28,7 @@ class Sending:
     """Sync in a thread: it sends what the store and the packages beside it hold and says where the car is.
 
     `on_health` takes what a person should know of the uplink; `on_bug` what ended the thread, if a bug did;
-    `on_command` what came on the command topic, unread.
+    `on_command` and `on_consent` what came on these topics, unread.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Sending:
         upload: UploadSettings | None = None,
         budget: BudgetSettings | None = None,
         on_command: Callable[[bytes], None] | None = None,
+        on_consent: Callable[[bytes], None] | None = None,
     ) -> None:
         self._store = store
         self._boot = boot
@@ -60,6 +61,7 @@ class Sending:
             uploads=uploads,
             budget=counted,
             on_command=on_command,
+            on_consent=on_consent,
         )
         self._thread = SyncThread(sync, uplink, on_bug)
         self._thread.start()
@@ -120,6 +122,11 @@ class Sending:
     def _utc_ns(self, now_ns: int) -> int | None:
         utc = self._store.utc_of(self._boot, now_ns)
         return None if utc is None else utc.utc_ns
+
+    @property
+    def stopped(self) -> bool:
+        """Say whether it has ended: nothing of it uses the store any more."""
+        return not self._thread.is_alive()
 
     def stop(self) -> None:
         """Disconnect; what was not sent stays in the store."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from agent.clip.settings import ClipSettings
 from agent.commands.settings import CommandSettings
 from agent.config import build, config_dir, read_toml
+from agent.consent.settings import ConsentSettings
 from agent.crash.settings import CrashSettings
 from agent.detect.settings import DetectionSettings
 from agent.devices import DriverTables
@@ -50,6 +51,7 @@ class AgentConfig:
     incident: IncidentSettings = field(default_factory=IncidentSettings)
     clips: ClipSettings = field(default_factory=ClipSettings)
     commands: CommandSettings = field(default_factory=CommandSettings)
+    consent: ConsentSettings = field(default_factory=ConsentSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)

@@ -56,8 +56,9 @@ class Sync:
         uploads: Uploads | None = None,
         budget: Budget | None = None,
         on_command: Callable[[bytes], None] | None = None,
+        on_consent: Callable[[bytes], None] | None = None,
     ) -> None:
-        self._on_command = on_command
+        self._unread = {"command": on_command, "consent": on_consent}  # what goes on as it came
         self._source = source
         self._uplink = uplink
         self._settings = settings or SyncSettings()
@@ -186,8 +187,9 @@ class Sync:
             if where.what == "files":
                 self._take_files(where.device, arrived.payload)
                 return
-            if where.what == "command" and where.device == self._source.device and self._on_command is not None:
-                self._on_command(arrived.payload)
+            take = self._unread.get(where.what) if where.device == self._source.device else None
+            if take is not None:
+                take(arrived.payload)
                 return
             ack = messages.decode_ack(arrived.payload)
             if where.device != self._source.device or where.what != "ack" or ack.device != where.device:

@@ -21,6 +21,7 @@ import numpy as np
 from agent import clock
 from agent.blocks import BLOCK, Block, empty_block, join_blocks
 from agent.channels import number
+from agent.consent.settings import ConsentSettings
 from agent.daemon import Daemon, Place
 from agent.incident.folder import PACKAGES, RECORD, write_files
 from agent.incident.recorder import Draft, Recorder
@@ -195,7 +196,11 @@ def life(folder: Path, fix_s: float) -> tuple[float, float]:
     )
     devices = [(inertial, "imu", 0.1), (fixes, "gps", 0.05), (~inertial & ~fixes, "bus", 0.02)]
     makers = [lambda w=w, n=n, b=b: Device(n, block[w], b) for w, n, b in devices]
-    running = Daemon(AgentConfig(broker=BrokerSettings(url="mqtt://127.0.0.1:1")), Place(folder, boot="b" * 32), makers)
+    running = Daemon(
+        AgentConfig(broker=BrokerSettings(url="mqtt://127.0.0.1:1"), consent=ConsentSettings(sheet="none")),
+        Place(folder, boot="b" * 32),
+        makers,
+    )
     seen: list[float] = []
 
     def watch() -> None:

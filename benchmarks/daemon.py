@@ -81,6 +81,7 @@ def _agent(folder: Path, drive: Drive, packets: Path) -> tuple[list[Used], int, 
         tables = {k: v for k, v in driver_tables(wires).items() if ".canbus." not in k}
         tables["drivers.imu.box"] |= {"rate_hz": 200}
         tables["broker"] = {"url": "mqtt://127.0.0.1:1"}  # nobody there: what a car without coverage does
+        tables["consent"] = {"sheet": "a virtual car"}
         text = (f"[{n}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in t.items()) for n, t in tables.items())
         config.write_text("".join(text), encoding="utf-8")
         stop = threading.Event()

@@ -33,6 +33,7 @@ DRIVE_S, PARKED_S = 20.0, 60.0
 WARM_S, SETTLE_S = 15.0, 30.0
 NOTHING = "import threading\ne = threading.Event()\nwhile True: e.wait(1.0)"
 # The dwells of [power] shortened, so that nobody waits for three minutes; the parked state itself is the default's.
+SHEET = {"sheet": "a virtual car"}
 POWER = {"key_off_s": 2.0, "engine_off_s": 4.0, "standing_s": 6.0, "flush_s": 2.0}
 STILL = [(number(f"Imu.Acceleration.{axis}"), g) for axis, g in zip("XYZ", (0.0, 0.0, 9.81), strict=True)]
 
@@ -71,7 +72,7 @@ def main() -> None:
 def _agent(folder: Path) -> tuple[tuple[Used, Used], tuple[Used, Used], str]:
     tape = drive_tape(simulate("commute", 22, 10.0), config_dir(), load_profile("simcar", config_dir()))
     with Wires(folder / "car", tape) as wires:
-        tables = driver_tables(wires) | {"broker": {"url": "mqtt://127.0.0.1:1"}, "power": POWER}
+        tables = driver_tables(wires) | {"broker": {"url": "mqtt://127.0.0.1:1"}, "power": POWER, "consent": SHEET}
         text = (f"[{n}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in t.items()) for n, t in tables.items())
         config = folder / "agent.toml"
         config.write_text("".join(text), encoding="utf-8")

@@ -8,11 +8,12 @@ if TYPE_CHECKING:
 
 
 def agent_toml(wires: "Wires", broker_url: str = "", **more: dict[str, Any]) -> str:
-    """Return the text of an agent.toml: one `[drivers.KIND.NAME]` table for each wire, and the broker where given.
+    """Return the text of an agent.toml: `[drivers.KIND.NAME]` for each wire, a consent, and the broker where given.
 
     `more` are further keys by the last name of their table.
     """
     tables: dict[str, dict[str, Any]] = {"broker": {"url": broker_url}} if broker_url else {}
+    tables["consent"] = {"sheet": "a virtual car: nobody drives it"}
     tables |= driver_tables(wires)
     tables = {name: table | more.get(name.rpartition(".")[2], {}) for name, table in tables.items()}
     parts = [f"[{name}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in t.items()) for name, t in tables.items()]

@@ -29,7 +29,7 @@ TRUSTED = public_bytes(KEY).hex()
 UTC0 = 1_795_000_000 * S  # of the boot's time zero
 FILMED = (1000 * S, 1012 * S)  # by the boot's clock
 NOW = 1100 * S
-LET = CommandSettings(keys=(TRUSTED,), consent="sheet 17 of 2026-11-01")
+LET = CommandSettings(keys=(TRUSTED,))
 
 
 def film_drive(folder: Path) -> Path:
@@ -65,7 +65,12 @@ class Box:
     """A device's clerk without its thread: commands, clipper and packager on a real store, in `folder`."""
 
     def __init__(
-        self, folder: Path, settings: CommandSettings = LET, clips: ClipSettings | None = None, boot: str = BOOT
+        self,
+        folder: Path,
+        settings: CommandSettings = LET,
+        clips: ClipSettings | None = None,
+        boot: str = BOOT,
+        agreed: bool = True,
     ) -> None:
         self.folder = folder
         self.store = Store.open(folder)
@@ -77,7 +82,7 @@ class Box:
         self.clipper = Clipper(self.store, packages, video, boot, clips, 0)
         self.packager = Packager(self.store, packages, boot, self.clipper.material)
         works = {"clip": Clips(self.store, packages, video, boot, self.clipper, clips)}
-        policy = by_settings(settings)
+        policy = by_settings(settings, lambda _: agreed)
         self.commands = Commands(self.store, boot, settings, self.inbox, works, policy, self.health.append)
 
     def know_time(self, quality: str = "gnss") -> None:

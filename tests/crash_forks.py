@@ -45,6 +45,7 @@ from agent.daemon import Daemon, Place  # noqa: E402
 from agent.link import BrokerSettings  # noqa: E402
 from agent.settings import AgentConfig  # noqa: E402
 from agent.spine import Spine  # noqa: E402
+from tests.agreed import AGREED  # noqa: E402
 from tests.crashing import S  # noqa: E402
 
 AXES = range(60, 70)
@@ -78,7 +79,7 @@ class Device:
 
 def child(given: dict[str, Any], noted: mmap.mmap, samples: Block) -> None:
     inertial: npt.NDArray[np.bool_] = np.isin(samples["channel"], AXES)
-    settings = AgentConfig(broker=BrokerSettings(url="mqtt://127.0.0.1:1"))  # nobody listens there
+    settings = AgentConfig(broker=BrokerSettings(url="mqtt://127.0.0.1:1"), consent=AGREED)  # nobody listens there
     makers = [
         lambda: Device("imu", samples[inertial], noted, 0),
         lambda: Device("rest", samples[~inertial], noted, 1),

@@ -41,6 +41,7 @@ from agent.daemon import Daemon, Place  # noqa: E402
 from agent.link import BrokerSettings  # noqa: E402
 from agent.settings import AgentConfig, DaemonSettings  # noqa: E402
 from agent.watchdog import Watchdog  # noqa: E402
+from tests.agreed import AGREED  # noqa: E402
 
 
 class Car:
@@ -83,7 +84,9 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     # nobody listens at port 1
     settings = AgentConfig(
-        broker=BrokerSettings(url="mqtt://127.0.0.1:1"), daemon=build(DaemonSettings, GIVEN.get("daemon", {}), "test")
+        broker=BrokerSettings(url="mqtt://127.0.0.1:1"),
+        consent=AGREED,
+        daemon=build(DaemonSettings, GIVEN.get("daemon", {}), "test"),
     )
     place = Place(Path(GIVEN["folder"]), boot=GIVEN["boot"], watchdog=Watchdog(GIVEN.get("notify", "")))
     daemon = Daemon(settings, place, [Car])

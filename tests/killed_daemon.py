@@ -46,8 +46,10 @@ from agent.spine import Spine  # noqa: E402
 from agent.store import Store  # noqa: E402
 from agent.store.samples import Samples  # noqa: E402
 from agent.watchdog import Watchdog  # noqa: E402
+from tests.agreed import AGREED  # noqa: E402
 
 SETTINGS = AgentConfig(
+    consent=AGREED,
     broker=BrokerSettings(url="mqtt://127.0.0.1:1"),  # nobody listens there
     daemon=build(DaemonSettings, {"crashes": {"minimal_after": 1000, "hold_after": 2000}}, "test"),
 )

@@ -60,6 +60,7 @@ from agent.records import Crash, Package  # noqa: E402
 from agent.settings import AgentConfig  # noqa: E402
 from agent.spine import Spine  # noqa: E402
 from agent.store import Store  # noqa: E402
+from tests.agreed import AGREED  # noqa: E402
 from tests.crashing import S  # noqa: E402
 
 START_S = 66
@@ -69,6 +70,7 @@ BOOT = "b" * 32
 AXES = range(60, 70)
 PATIENCE_S = 40.0
 SETTINGS = AgentConfig(
+    consent=AGREED,
     broker=BrokerSettings(url="mqtt://127.0.0.1:1"),  # nobody listens there
     incident=IncidentSettings(video_before_s=VIDEO_S[0], video_after_s=VIDEO_S[1]),
 )

@@ -15,11 +15,14 @@ from agent.patience import RETRY_NS
 from agent.records import Clock, Trip
 from agent.settings import AgentConfig, DaemonSettings
 from agent.store import Store
+from tests.agreed import AGREED
 from tests.virtual import DEVICES, START_NS, WALL_NS, Fault, S, VirtualTime, World, check_nothing_lost, drive
 
 CAP_S = 8.0
 READ_S = 1.1  # the slowest device speaks once a second
-SETTINGS = AgentConfig(daemon=DaemonSettings(queue_samples=1000, feed=FeedSettings(retry_cap_s=CAP_S, steady_s=5.0)))
+SETTINGS = AgentConfig(
+    consent=AGREED, daemon=DaemonSettings(queue_samples=1000, feed=FeedSettings(retry_cap_s=CAP_S, steady_s=5.0))
+)
 NAMES = tuple(DEVICES)
 KINDS = ("unplugged", "unplugged", "silent", "hangs", "flaps", "floods", "late")
 

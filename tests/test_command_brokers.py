@@ -57,7 +57,7 @@ class World:
         self.bugs: list[BaseException] = []
         self.cli = CliRunner()
         key = self.run("command-key")
-        self.settings = AgentConfig(commands=CommandSettings(keys=(key,), consent="sheet 17"))
+        self.settings = AgentConfig(commands=CommandSettings(keys=(key,)))
         offset_ns = self.filmed_utc_ns - 1000 * S
         with Store.open(self.agent) as store:
             store.begin_boot(BOOT)
@@ -105,6 +105,7 @@ class World:
                 self.bugs.append,
                 inbox,
                 self.health.append,
+                lambda _: True,
             )
             clerk.start()
             try:

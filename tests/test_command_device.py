@@ -94,14 +94,16 @@ def test_what_cannot_be_done_is_answered_with_the_reason(
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "agreed", "told"),
     [
-        (CommandSettings(keys=(TRUSTED,)), NO_CONSENT),
-        (CommandSettings(keys=(TRUSTED,), allow=(), consent="sheet 17"), "not allowed on this device"),
+        (CommandSettings(keys=(TRUSTED,)), False, NO_CONSENT),
+        (CommandSettings(keys=(TRUSTED,), allow=()), True, "not allowed on this device"),
     ],
 )
-def test_the_owner_decides_what_is_allowed(tmp_path: Path, video: Path, settings: CommandSettings, told: str) -> None:
-    box = Box(with_video(tmp_path / "agent", video), settings)
+def test_the_owner_decides_what_is_allowed(
+    tmp_path: Path, video: Path, settings: CommandSettings, agreed: bool, told: str
+) -> None:
+    box = Box(with_video(tmp_path / "agent", video), settings, agreed=agreed)
     box.know_time()
     (reply,) = box.heed(signed(command(box.store.device)))
     assert (reply.state, box.packages()) == ("refused", [])

@@ -16,6 +16,7 @@ from agent.link import BrokerSettings
 from agent.records import Event, Health
 from agent.settings import AgentConfig
 from agent.store import Store
+from tests.agreed import AGREED
 from tests.dashcam_making import BOOT, S, config, fast, film, run_whole
 
 
@@ -36,7 +37,7 @@ class Silent:
 
 
 def agent_for(folder: Path, seconds: float) -> None:
-    settings = AgentConfig(broker=BrokerSettings(url="mqtt://127.0.0.1:1"))  # nobody listens at port 1
+    settings = AgentConfig(broker=BrokerSettings(url="mqtt://127.0.0.1:1"), consent=AGREED)  # nobody listens at port 1
     daemon = Daemon(settings, Place(folder, boot=BOOT), [Silent])
     threading.Timer(seconds, daemon.stop).start()
     daemon.run()

@@ -39,6 +39,7 @@ from drivers.replay import Replay
 from receiver.texts import LANGUAGES, text
 from sim.drive import simulate
 from sim.record import write_drive
+from tests.agreed import AGREED
 from tests.guarding import Told, codes, fact
 from tests.pages import client, clock_at, open_desk
 from tests.virtual import START_NS, WALL_NS, VirtualTime, _Quiet
@@ -107,7 +108,7 @@ def live(
         patch.setattr(Daemon, "_send", lambda *_: _Quiet())
         keeper = partial(Timekeeper, wall_minus_monotonic_ns=lambda: WALL_NS, kernel_error_ns=lambda: None)
         patch.setattr("agent.daemon.Timekeeper", keeper)
-        config = AgentConfig(guard=QUICK, vehicle=VehicleSettings(vin))
+        config = AgentConfig(consent=AGREED, guard=QUICK, vehicle=VehicleSettings(vin))
         wire = partial(Wire, time, "elm327:/dev/rfcomm0", gives, facts)
         daemon = Daemon(config, Place(folder, boot=boot), [wire])
         time.after(after_s + seconds, daemon.stop)

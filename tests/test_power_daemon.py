@@ -3,7 +3,6 @@
 import functools
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ from agent.records import Health, Trip
 from agent.settings import AgentConfig
 from agent.store import Store
 from agent.timekeeping import Timekeeper
+from tests.agreed import AGREED
 from tests.virtual import START_NS, WALL_NS, S, VirtualTime
 
 DRIVE_S = 150.0
@@ -151,7 +151,7 @@ class Night:
         monkeypatch.setattr(Daemon, "_send", Receiver)
         keeper = functools.partial(Timekeeper, wall_minus_monotonic_ns=lambda: WALL_NS, kernel_error_ns=lambda: None)
         monkeypatch.setattr("agent.daemon.Timekeeper", keeper)
-        config = replace(AgentConfig(), power=rules)
+        config = AgentConfig(consent=AGREED, power=rules)
         self.lines: list[str] = []
         line = SimpleNamespace(
             **{word: lambda *_: None for word in ("ready", "starting", "stopping")},

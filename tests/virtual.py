@@ -30,6 +30,7 @@ from agent.records import Health
 from agent.settings import AgentConfig
 from agent.store import Store
 from agent.timekeeping import Timekeeper
+from tests.agreed import AGREED
 
 S = 1_000_000_000
 START_NS = 1000 * S
@@ -275,6 +276,8 @@ class Device:
 class _Quiet:
     """In place of sync, which has a clock of its own and tests of its own."""
 
+    stopped = True
+
     def tell(self, output: object) -> None:
         pass
 
@@ -311,7 +314,7 @@ def drive(
     monkeypatch.setattr(Daemon, "_send", lambda *_: _Quiet())
     keeper = functools.partial(Timekeeper, wall_minus_monotonic_ns=lambda: world.wall_ns, kernel_error_ns=lambda: None)
     monkeypatch.setattr("agent.daemon.Timekeeper", keeper)
-    daemon = Daemon(settings or AgentConfig(), Place(folder, boot=boot), world.makers())
+    daemon = Daemon(settings or AgentConfig(consent=AGREED), Place(folder, boot=boot), world.makers())
     world.plan()
     world.time.after(end_s, daemon.stop)
     daemon.run()

@@ -9,17 +9,21 @@ from agent.commands.settings import CommandSettings
 # Why a command is refused, "" where it is not. What the law or the owner asks for is decided by such a function alone.
 Policy = Callable[[Command], str]
 
-SENSITIVE: Final = frozenset({"clip"})  # gives away what only the owner may
-NO_CONSENT: Final = "the owner's consent is not recorded on this device ([commands] consent)"
+# What gives away what only the owner may: command -> the purpose that must be agreed to.
+SENSITIVE: Final = {"clip": "clip"}
+NO_CONSENT: Final = "the owner does not agree to it, as far as this device knows ([consent], or the receiver's word)"
 
 
-def by_settings(settings: CommandSettings) -> Policy:
-    """Return the policy of `agent.toml`: what it allows, and sensitive commands only with the owner's consent."""
+def by_settings(settings: CommandSettings, allows: Callable[[str], bool]) -> Policy:
+    """Return the policy: what `agent.toml` allows, and sensitive commands only where the owner `allows` their purpose.
+
+    A clip shows people and places; no insurer sees one of everyday driving without the owner's word.
+    """
 
     def refusal(command: Command) -> str:
         if command.command not in settings.allow:
             return f"'{command.command}' is not allowed on this device ([commands] allow)"
-        if command.command in SENSITIVE and not settings.consent:
+        if command.command in SENSITIVE and not allows(SENSITIVE[command.command]):
             return NO_CONSENT
         return ""
 

@@ -14,9 +14,6 @@ class CommandSettings:
 
     keys: tuple[str, ...] = ()  # of receivers, 64 hex digits each; none: every command is refused and counted
     allow: tuple[str, ...] = ("clip",)  # commands that are heeded at all
-    # The owner's recorded consent to clips on demand, e.g. "sheet 4711 of 2026-11-01"; "" refuses them. A clip shows
-    # people and places; no insurer sees one of everyday driving without the owner's word.
-    consent: str = ""
     per_day: int = 100  # commands answered in 24 h; more are ignored and counted, for every answer stays in the store
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from agent.dashcam.salvage import salvage
 from agent.dashcam.segments import cameras, names
 from agent.dashcam.settings import DashcamConfig, load_dashcam
 from agent.dashcam.state import FILE, REFRESH_NS, CameraState, Problem, Trouble, read_state, write_state
+from agent.dashcam.withholding import is_withheld
 from agent.errors import ConfigError, DriverError
 from agent.watchdog import Watchdog
 
@@ -123,7 +124,9 @@ class Dashcam:
             (self._folder / name / FILE).unlink(missing_ok=True)  # nobody will refresh it
         self._quota.begin()
         self._quota.make_room()
+        withheld = is_withheld(self._folder)
         for watched in self._watched:
+            watched.at_work.rest(withheld)
             self._publish(watched, now_ns, "starting")
             watched.at_work.start()
         log.info("films %s", ", ".join(self._config.cameras))
@@ -140,10 +143,13 @@ class Dashcam:
         if now_ns < self._second_ns:
             return
         self._second_ns = now_ns + NS_PER_S
-        resting = self._config.rest_parked and may_rest(self._folder, self._boot, now_ns)
+        withheld = is_withheld(self._folder)
+        resting = withheld or (self._config.rest_parked and may_rest(self._folder, self._boot, now_ns))
         for watched in self._watched:
             watched.at_work.rest(resting)
-        self._quota.make_room()
+        gone = self._quota.erase() if withheld else self._quota.make_room()
+        if withheld and gone:
+            log.warning("erased %d segments: the owner does not agree to video", gone)
         for watched in self._watched:
             self._judge(watched, now_ns)
         self._feed(now_ns)

@@ -83,6 +83,17 @@ class Quota:
         gone += self._free_up(asked)
         return gone
 
+    def erase(self) -> int:
+        """Delete every segment that nobody keeps; return how many went. What the disk refuses, the next call tries."""
+        asked, self.bad_keeps = keeps(self._folder)
+        self.refusal, self._refused = "", 0
+        gone = 0
+        for kept in self._cameras.values():
+            gone += self._try_stuck(kept, asked)
+            while self._delete_oldest(kept, asked):
+                gone += 1
+        return gone
+
     def _free_up(self, asked: list[Keep]) -> int:
         """Delete from the camera that holds most until the disk has enough free, or nothing may go."""
         gone = 0

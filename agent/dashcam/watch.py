@@ -14,6 +14,7 @@ from agent.dashcam.resting import RestSaying
 from agent.dashcam.segments import cameras
 from agent.dashcam.shown import Now, write_now
 from agent.dashcam.state import FILE, SILENT_NS, CameraState, Problem, Trouble, read_state
+from agent.dashcam.withholding import Withholding
 from agent.records import Event, EventKind, Health, Severity
 
 START_NS: Final = 120 * NS_PER_S  # for the dashcam to write its first state of a boot
@@ -45,10 +46,18 @@ class CameraWatch:
         self._read: dict[str, tuple[int, CameraState | None]] = {}
         self._overlay = False
         self._rest = RestSaying(folder, boot)
+        self._withholding = Withholding(folder)
+        self._withheld = False
 
     def rest(self, now_ns: int, parked: bool) -> None:
-        """Let the cameras rest while the car is parked."""
+        """Let the cameras rest while the car is parked; make again what the disk refused."""
         self._rest.say(now_ns, parked)
+        self._withholding.say(self._withheld)
+
+    def withhold(self, withheld: bool) -> None:
+        """Let nothing be filmed, and what was filmed go, while the owner does not agree to it."""
+        self._withheld = withheld
+        self._withholding.say(withheld)
 
     def look(self, now_ns: int) -> list[Event | Health]:
         """Return what is new since the last look."""
@@ -96,7 +105,8 @@ class CameraWatch:
             detail = "the dashcam has not started; see: systemctl status roadwitness-dashcam"
             return "lost", detail, {"lost": Problem(self._begun_ns, START_NS / NS_PER_S, detail)}
         if state.state == "resting":
-            return "ok", "rests while the car is parked", {}
+            why = "does not film: the owner does not agree to it" if self._withheld else "rests while the car is parked"
+            return "ok", why, {}
         if state.state == "ended":
             return "lost", "the dashcam was stopped", {}
         if now_ns - state.t_ns > SILENT_NS:

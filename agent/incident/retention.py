@@ -47,6 +47,31 @@ def prune(packages: Path, settings: IncidentSettings, now_utc_ns: int | None) ->
             log.warning("%s: cannot be removed: %s; it stays until the next look", incident.folder, e.strerror)
             continue
         left -= sizes[incident.id]
+    gone = _clear(packages)
+    return Removed(len(gone), sum(gone))
+
+
+def withdraw(packages: Path) -> int:
+    """Remove what was asked for, and the crashes that the receiver holds: the owner agrees to it no more.
+
+    Evidence of a crash that the receiver does not hold yet stays until it does. Return how many went; OSError is told.
+    """
+    for incident in incidents(packages):
+        if incident.crash is None or incident.acknowledged:
+            try:
+                incident.folder.rename(incident.folder.with_name(incident.id + REMOVED))
+            except OSError as e:
+                log.warning("%s: cannot be removed: %s; it stays until the next look", incident.folder, e.strerror)
+    return len(_clear(packages))
+
+
+def removable(packages: Path) -> bool:
+    """Say whether `withdraw` would remove anything."""
+    return any(i.crash is None or i.acknowledged for i in incidents(packages)) or any(packages.glob(f"*{REMOVED}"))
+
+
+def _clear(packages: Path) -> list[int]:
+    """Empty the folders that are no incidents any more; return their sizes."""
     gone: list[int] = []
     for folder in sorted(packages.glob(f"*{REMOVED}")):
         size = _size(folder)
@@ -57,7 +82,7 @@ def prune(packages: Path, settings: IncidentSettings, now_utc_ns: int | None) ->
             continue
         gone.append(size)
     _drop_markers(packages)
-    return Removed(len(gone), sum(gone))
+    return gone
 
 
 def _empty(folder: Path) -> None:

@@ -8,7 +8,7 @@ what was not acknowledged is sealed anew under the next lineage, so that no (lin
 import logging
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -179,12 +179,17 @@ class Lanes:
         )
         return bool(kept) and kept[0][0] != digest
 
-    def renew(self, reason: str) -> None:
-        """Begin the next lineage and seal under it, in order, everything that was not acknowledged."""
+    def renew(self, reason: str, first: Callable[[sqlite3.Connection], None] | None = None) -> None:
+        """Begin the next lineage and seal under it, in order, everything that was not acknowledged.
+
+        `first` may take entries away before that, in the same transaction.
+        """
         assert self._key is not None
         own = public_bytes(self._key)
         with self._database.transaction() as connection:
             old = self._number
+            if first is not None:
+                first(connection)
             moved = connection.execute(
                 "SELECT e.id, e.lane, b.number, b.id, e.t_ns, e.kind, e.body FROM entry e "
                 "JOIN boot b ON b.number = e.boot JOIN lane l ON l.lineage = e.lineage AND l.lane = e.lane "

@@ -4,7 +4,7 @@ One process writes (a lock file says so); within it any thread may call any meth
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +17,7 @@ from agent.chain import Entry
 from agent.errors import StoreError
 from agent.identity import load_or_create_key
 from agent.records import Event, Health, Record, Track, Trip
-from agent.store import proofs, reading, retention, verification
+from agent.store import erasing, proofs, reading, retention, verification
 from agent.store.database import Database, StoreSettings, open_for_reading, open_for_writing
 from agent.store.lanes import Boot, Lanes
 from agent.store.replies import ReplyTable
@@ -248,6 +248,17 @@ class Store:
         self.uploads.prune()
         self._samples.recount()
         return report
+
+    def to_erase(self) -> bool:
+        """Say whether there is anything that tells of driving, crashes aside that the receiver does not hold yet."""
+        return erasing.left(self._database)
+
+    def erase(self, incidents: Collection[str]) -> erasing.Erased:
+        """Remove all that tells of driving, and what is known of the packages `incidents`, which must be gone.
+
+        The lineage may be another one afterwards: sync must not run meanwhile. Raise StoreError.
+        """
+        return erasing.erase(self._database, self._lanes, self._samples, incidents)
 
     def verify(self, public_key: bytes | None = None) -> verification.VerifyReport:
         """Check every entry's chain and signature and every block; trust `public_key`, else the key the store names."""
