@@ -5,7 +5,6 @@ A request under a host name that is not ours is refused: a page of a stranger co
 
 import logging
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +18,20 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Receive, Scope, Send
 
 from agent import clock
-from agent.errors import ConfigError
-from receiver import queries
+from receiver import exposure, queries
 from receiver.api import app as api
 from receiver.filestore import FileStore
-from receiver.pages import account, crash, devices, signin, vehicles
+from receiver.pages import (
+    account,
+    crash,
+    devices,
+    owner_consent,
+    owner_policies,
+    owner_quote,
+    owner_score,
+    signin,
+    vehicles,
+)
 from receiver.people import gate
 from receiver.settings import ReceiverSettings
 from receiver.site import Site
@@ -31,9 +39,8 @@ from receiver.site import Site
 log = logging.getLogger(__name__)
 
 # The families of pages; each has `add(app, site)`.
-PAGES: Final = (signin, account, vehicles, crash, devices)
+PAGES: Final = (signin, account, vehicles, crash, devices, owner_score, owner_quote, owner_policies, owner_consent)
 REFRESH_S: Final = 5  # of the live state
-HOSTS: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self';"
@@ -54,17 +61,6 @@ _HERE: Final = Path(__file__).parent
 Next = Callable[[Request], Awaitable[Response]]
 
 
-def loopback(host: str) -> str:
-    """Return `host` when only this machine can reach it; raise ConfigError otherwise."""
-    try:
-        own = host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        own = False
-    if not own:
-        raise ConfigError(f"pages on {host}: they go unencrypted from here; use 127.0.0.1 and a tunnel")
-    return host
-
-
 def create_app(
     engine: Engine,
     settings: ReceiverSettings | None = None,
@@ -78,14 +74,14 @@ def create_app(
     """
     site = Site(engine, files, settings or ReceiverSettings(), now_ns, refresh_s)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    names = frozenset(name.lower() for name in site.settings.http.hosts)
     app.add_middleware(_Gzip, minimum_size=2000, compresslevel=5)
     app.mount("/static", StaticFiles(directory=_HERE / "static"))
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Next) -> Response:
-        host = request.headers.get("host", "")
-        name, _, port = host.rpartition(":")
-        if (name if port.isdigit() else host) not in HOSTS:
+        secure = request.url.scheme == "https"
+        if not exposure.admitted(request.headers.get("host", ""), secure, names):
             return _guarded(request, Response("wrong host", 421))
         return _guarded(request, await _admitted(request, site, go_on))
 
@@ -163,6 +159,8 @@ def _guarded(request: Request, response: Response) -> Response:
     """Set what every answer carries."""
     for name, value in HEADERS.items():
         response.headers[name] = value
+    if request.url.scheme == "https":
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     if request.url.path.startswith("/static/") and response.status_code == 200:
         # the address holds a digest of the content
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"

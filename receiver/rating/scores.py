@@ -61,7 +61,7 @@ def computed(connection: Connection, device: str, period: str, model: Model, now
     if agreed is None:
         raise RatingError(f"score of {device[:64]}: its owner has not agreed to one, or not any more")
     until = min(ends, now_ns)
-    start = max(until - model.window_days * DAY_NS, _moved_in_ns(connection, device, agreed.vin))
+    start = max(until - model.window_days * DAY_NS, moved_in_ns(connection, device, agreed.vin))
     found = score_history(history_of(connection, device, start, until, model.needs_curves), model, start, until)
     return {
         "device": device,
@@ -146,7 +146,7 @@ def result(connection: Connection, kept: KeptScore) -> ScoreResult:
         raise RatingError(f"{name}: its row is damaged; compute it again: roadwitness receiver rate --again") from e
 
 
-def _moved_in_ns(connection: Connection, device: str, vin: str) -> int:
+def moved_in_ns(connection: Connection, device: str, vin: str) -> int:
     """Return since when the device was in no other car (UTC ns, 0: always): what was driven there is not this car's."""
     ended = (b.ended_utc_ns for b in bindings.listed(connection, device=device) if b.vin != vin)
     return max((at for at in ended if at is not None), default=0)

@@ -48,13 +48,18 @@ def trend(
     by: Step = "week",
     end_utc_ns: int | None = None,
     steps: int | None = None,
+    since_utc_ns: int = 0,
 ) -> list[TrendPoint]:
-    """Return the last weeks or months up to `end` (or the last drive), the oldest first; empty without dated trips."""
+    """Return the last weeks or months up to `end` (or the last drive), the oldest first; empty without dated trips.
+
+    What was driven before `since` is not looked at.
+    """
     end = last_drive_utc_ns(engine, device) if end_utc_ns is None else end_utc_ns
     if end is None:
         return []
     bounds = _bounds(end, by, DEFAULT_STEPS[by] if steps is None else steps, model.zone)
-    history = read_history(engine, device, bounds[0][1] - model.window_days * DAY_NS, end, model.needs_curves)
+    start = max(bounds[0][1] - model.window_days * DAY_NS, since_utc_ns)
+    history = read_history(engine, device, start, end, model.needs_curves)
     return trend_of(history, model, bounds, end)
 
 
