@@ -121,11 +121,6 @@ def cut_in_fork(command: list[str], *, input: str, **_: Any) -> "subprocess.Comp
     return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), "", "it failed")
 
 
-clipper.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
-    run=cut_in_fork, TimeoutExpired=subprocess.TimeoutExpired
-)
-
-
 def forked(work: Any) -> int:
     child = os.fork()
     if child:
@@ -245,6 +240,9 @@ def car(given: dict[str, Any], samples: Block) -> dict[str, Any]:
 
 def main() -> None:
     cv2.setNumThreads(0)
+    clipper.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
+        run=cut_in_fork, TimeoutExpired=subprocess.TimeoutExpired
+    )
     samples: dict[str, Block] = {}
     cars: list[int] = []
     most = int(sys.argv[1])
