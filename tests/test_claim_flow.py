@@ -18,7 +18,7 @@ from sqlalchemy import Engine, delete, func, select, update
 from agent.errors import RoadwitnessError
 from agent.records import Event, Mount, Track
 from receiver import claims, contents, db, disputes, policies
-from receiver.access import Head
+from receiver.chained import Head
 from receiver.claiming import assessing, facts, history, reading, reporting, states, tables
 from receiver.claiming.reporting import Car, Declared
 from receiver.claiming.rules import RULES, Finding

@@ -21,7 +21,6 @@ Who = Annotated[str, typer.Option("--who", help="Who does this; it is kept.")]
 Why = Annotated[str, typer.Option("--why", help="Why; it is kept.")]
 _EXAMPLE = "Example: roadwitness receiver claims "
 _NUMBER: Final = re.compile(r"[0-9]{1,6}")
-_HEAD: Final = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -239,19 +238,17 @@ def settle(
 
 @claims.command("verify", epilog=f"{_EXAMPLE}verify")
 def verify(
-    head: Annotated[str, typer.Option("--head", help="SEQ:HASH noted earlier, which must still stand there.")] = "",
+    head: Annotated[str, typer.Option("--head", help="ROW:HASH noted earlier, which must still stand there.")] = "",
     config: Config = None,
     database: Db = None,
     as_json: Json = False,
 ) -> None:
     """Check the history of all claims: was a row altered, removed or put in? Exit 1 where one was."""
-    from receiver.access import Head
+    from receiver.chained import read_head
     from receiver.claiming import history
 
-    noted = _HEAD.fullmatch(head)
-    if head and noted is None:
-        raise RoadwitnessError(f"--head {head[:100]!r}: write SEQ:HASH as `claims verify` prints it")
-    found = history.verify(open_database(config, database), Head(int(noted[1]), noted[2]) if noted else None)
+    noted = read_head(head) if head else None
+    found = history.verify(open_database(config, database), noted)
     told = {"rows": found.rows, "head": f"{found.head.seq}:{found.head.hash}", "broken": found.broken, "why": found.why}
     said = "whole" if found.broken is None else f"BROKEN: row {found.broken} {found.why}"
     _say(as_json, told, f"{found.rows} rows, {said}. Head {told['head']}")
