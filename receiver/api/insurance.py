@@ -1,6 +1,7 @@
 """Policies, what ends soon, and the insurer's figures."""
 
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -66,7 +67,7 @@ class Figure(Shape):
     """One figure of the insurer."""
 
     name: str
-    value: Yuan | None = Field(description="In its unit; null where there is nothing to divide.")
+    value: Decimal | None = Field(description="In its unit; null where there is nothing to divide.")
     unit: str
     cases: int = Field(description="Claims or policies behind it.")
     note: str = Field(description="What is missing from it.")

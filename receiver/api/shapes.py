@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from agent.clock import iso_utc
 from receiver.exports.columns import Column
@@ -14,11 +14,16 @@ from receiver.exports.columns import Column
 Device = Annotated[str, Path(pattern="^rw-[0-9a-f]{16}$", description="Id of a device.")]
 Incident = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Id of an incident.")]
 ClaimId = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="Id of a claim.")]
+_FEN: Final = Decimal("0.01")
 Number = Annotated[int, Path(ge=1, le=2**53 - 1)]
 
 
 def _iso(value: Any) -> Any:
     return iso_utc(value) if isinstance(value, int) else value
+
+
+def _to_fen(value: Decimal) -> Decimal:
+    return value.quantize(_FEN)  # they are whole fen: this writes them alike and rounds nothing
 
 
 # an attribute in UTC ns becomes ISO 8601
@@ -27,7 +32,7 @@ Utc = Annotated[
     BeforeValidator(_iso),
     Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-01T08:00:00.000Z"]),
 ]
-Yuan = Annotated[Decimal, Field(description="Yuan.", examples=["1433.50"])]
+Yuan = Annotated[Decimal, AfterValidator(_to_fen), Field(description="Yuan, two decimals.", examples=["1433.50"])]
 
 
 class Shape(BaseModel):
