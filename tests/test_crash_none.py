@@ -192,7 +192,43 @@ def test_who_hits_the_parked_car_is_told_of_as_such() -> None:
     assert (event.kind, event.confirmed) == ("parked_impact", False)
     (event,) = bumps(detect(block_of(parked(14.0, 0.1)))[0])
     assert (event.kind, event.severity) == ("parked_impact", "severe")
-    assert event.levels == (14.71, 24.517, 39.227)
+    assert event.levels == (7.845, 24.517, 39.227)
+
+
+@pytest.mark.parametrize("hz", [100.0, 400.0])
+@pytest.mark.parametrize("from_deg", [0, 90, 200])
+def test_a_soft_blow_on_the_parked_car_is_told_of_and_the_same_on_one_that_stands_at_a_light_is_not(
+    from_deg: float, hz: float
+) -> None:
+    for ignition, told in ((0.0, ["parked_impact"]), (1.0, [])):
+        of = hit(ride(np.random.default_rng(3), hz, 20.0, 0.03), AT, 2.0, 0.07, from_deg)
+        output, _ = detect(block_of(of.says("Power.Ignition", ignition, 1.0)))
+        assert [(e.kind, e.severity) for e in bumps(output)] == [(kind, "minor") for kind in told]
+        assert crashes(output) == []
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("hz", [100.0, 400.0, 1000.0])
+def test_doors_people_and_wind_are_no_blow_on_the_parked_car(axis: int, hz: float) -> None:
+    of = ride(np.random.default_rng(3), hz, 60.0, 0.05)
+    for start in range(10, 50, 10):
+        x = of.t - start
+        slam = np.where((x > 0) & (x < 0.029), np.sin(2 * np.pi * 35.0 * x), 0.0)  # as sim.sensors: 35 Hz, 1.4 g
+        of.push[:, axis] += 14.0 * slam
+    of.push[:, 1] += 0.12 * G * np.sin(2 * np.pi * 1.4 * of.t)  # somebody gets in, on soft springs
+    of.says("Power.Ignition", 0.0, 1.0)
+    output, _ = detect(block_of(of))
+    assert bumps(output) == []
+    assert crashes(output) == []
+
+
+def test_a_parked_box_that_is_taken_in_the_hand_is_no_parked_impact() -> None:
+    of = hit(ride(np.random.default_rng(3), 400.0, 20.0, 0.03), AT, 2.0, 0.07)
+    assert of.turn is not None
+    of.turn[(of.t > AT - 0.6) & (of.t < AT - 0.4), 0] = 150.0
+    of.turn[(of.t > AT - 0.4) & (of.t < AT - 0.2), 0] = -150.0
+    output, _ = detect(block_of(of.says("Power.Ignition", 0.0, 1.0)))
+    assert "parked_impact" not in [event.kind for event in bumps(output)]
 
 
 def test_an_engine_that_stands_says_parked_as_well() -> None:

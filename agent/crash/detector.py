@@ -227,26 +227,24 @@ class CrashDetector:
 
     def _bump(self, begin: int, end: int, mean_mps: float, peak_mps2: float, now: int) -> None:
         """A blow that is no crash: of the road, of a door, of the box, or of who hit the parked car."""
+        sets = self._settings
+        parked = self._parked(begin, now)
+        least_g = sets.parked_g if parked else sets.bump_g
+        if mean_mps < least_g * G * sets.onset_longitudinal_ms / 1e3:
+            return  # a soft one of a car whose ignition is off, but which moves, or whose box is handled
+        mean_mps2 = mean_mps / (sets.onset_longitudinal_ms * 1e-3)
+        levels = (least_g * G, sets.bump_moderate_g * G, sets.bump_severe_g * G)
         while self._bumps and self._bumps[0] < now - HOUR_NS:
             self._bumps.popleft()
         if len(self._bumps) >= self._settings.bumps_per_hour:
             self._reasons["bumps_over_limit"] += 1
             return
         self._bumps.append(now)
-        sets = self._settings
-        levels = (sets.bump_g * G, sets.bump_moderate_g * G, sets.bump_severe_g * G)
-        mean_mps2 = mean_mps / (sets.onset_longitudinal_ms * 1e-3)
         severity: Severity = "minor"
         if mean_mps2 >= levels[2]:
             severity = "severe"
         elif mean_mps2 >= levels[1]:
             severity = "moderate"
-        parked = (
-            self._evidence.moving(begin) is not True
-            and self._evidence.switched_off(now)
-            and int(self._s["handled_t"]) < begin - HANDLED_BEFORE_NS
-            and int(self._s["fell_t"]) < begin - FELL_BEFORE_NS
-        )
         rounded = tuple(round(x, 3) for x in levels)
         self._found.append(
             bump(
@@ -259,6 +257,15 @@ class CrashDetector:
                 (rounded[0], rounded[1], rounded[2]),
                 self._evidence.place(begin, now),
             )
+        )
+
+    def _parked(self, begin: int, now: int) -> bool:
+        """Say whether a blow hit a parked car whose box nobody held."""
+        return (
+            self._evidence.moving(begin) is not True
+            and self._evidence.switched_off(now)
+            and int(self._s["handled_t"]) < begin - HANDLED_BEFORE_NS
+            and int(self._s["fell_t"]) < begin - FELL_BEFORE_NS
         )
 
     def _rolled(self, leaning_ns: int, now: int) -> None:

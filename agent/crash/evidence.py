@@ -17,7 +17,6 @@ ROWS_KEPT_NS: Final = 30 * SECOND
 BEFORE_NS: Final = 3 * SECOND  # a speed this old is still the one before
 SOURCE_SILENT_NS: Final = 5 * SECOND
 REVS_DRIVEN: Final = 1500.0  # rpm: an engine that still drives the car along; idling is below
-PARKED_NS: Final = 180 * SECOND  # a start-stop system starts the engine again sooner; a hybrid has driven since
 STILL_MPS: Final = 0.5
 PLACE_NS: Final = 10 * SECOND
 
@@ -134,7 +133,7 @@ class Evidence:
             return bool(known["ignition"][-1] == 0)
         s = self._s
         silent = now_ns - int(s["held_t"][on.REVS]) > SOURCE_SILENT_NS  # an engine of which nothing is known
-        return not silent and now_ns - max(int(s["ran_t"]), int(s["moved_t"])) > PARKED_NS
+        return not silent and now_ns - max(int(s["ran_t"]), int(s["moved_t"])) > on.PARKED_NS
 
     def lost_speed(self, source: int, from_ns: int, to_ns: int, now_ns: int, stale: bool) -> bool:
         """Say whether the speed that `source` lost between two times was the vehicle's: it stands since then.

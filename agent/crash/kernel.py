@@ -242,8 +242,11 @@ def impact(p: Any, s: Any, ring: Any, times: Any, t: Any, railed: Any, notes: An
         s.pulse_t = on.NEVER_NS
         s.pulse_railed = 0
 
-    # a bump: any direction; what follows within the merge time belongs to it
-    if whole >= p.bump:
+    # a bump: any direction; what follows within the merge time belongs to it. A parked car feels softer ones
+    alive_t = max(s.ran_t, s.moved_t)  # where nobody tells of the ignition: the engine, or the car
+    stood = t - s.held_t[on.REVS] <= on.PARKED_FRESH_NS and t - alive_t > on.PARKED_NS
+    off = s.held[on.IGNITION] < 0.5 or (np.isnan(s.held[on.IGNITION]) and stood)
+    if whole >= (p.bump_parked if off else p.bump):
         if s.bump_from == on.NEVER_NS:
             s.bump_from = times[b]
             s.bump_peak = s.bump_mean = 0.0

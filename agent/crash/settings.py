@@ -25,6 +25,7 @@ class CrashSettings:
     bump_moderate_g: float = 2.5  # Geotab "major"
     bump_severe_g: float = 4.0  # Teltonika "severe crash"
     bump_merge_s: float = 3.0
+    parked_g: float = 0.8  # minor from here while the ignition is off: above the hardest door that is slammed (0.65 g)
     bumps_per_hour: int = 60  # more are counted, not kept
     # rollover
     rollover_deg: float = 60.0  # from upright (Digital Matter), held for `rollover_hold_s`
@@ -46,5 +47,7 @@ class CrashSettings:
         for name in self.__dataclass_fields__:
             if getattr(self, name) <= 0:
                 raise ValueError(f"crash.{name} must be above 0")
+        if self.parked_g > self.bump_g:
+            raise ValueError("crash: parked_g above bump_g: a parked car would be deafer than one on the road")
         if self.lock_kmh < self.trigger_kmh or self.rollover_deg < self.tilt_deg:
             raise ValueError("crash: lock_kmh below trigger_kmh, or rollover_deg below tilt_deg")

@@ -49,6 +49,8 @@ RAIL_SAMPLES: Final = 3
 RAIL_SHARE: Final = 0.015
 FRESH_NS: Final = 1_000_000_000
 COLLAPSE_NS: Final = 1_300_000_000
+PARKED_NS: Final = 180_000_000_000  # a start-stop system starts the engine again sooner; a hybrid has driven since
+PARKED_FRESH_NS: Final = 5_000_000_000  # an engine that said nothing for so long is not known to stand
 REVS_RUNNING: Final = 300.0  # rpm: no engine idles below
 SUSPECT_REST: Final = 1.5  # m/s: standing, for a source that counts whole km/h
 MOST_MPS2: Final = 500.0  # 50 g between two samples of speed: no car, but a sensor that was lost
@@ -103,6 +105,7 @@ PARAMETERS: Final = np.dtype(
         ("onset_ns", "<i8"),
         ("gate", "<f8"),  # m/s
         ("bump", "<f8"),  # m/s in onset_ns
+        ("bump_parked", "<f8"),  # the same while parked
         ("bump_merge_ns", "<i8"),
         ("rollover_cos", "<f8"),
         ("rollover_ns", "<i8"),
@@ -242,6 +245,7 @@ def parameters(s: CrashSettings) -> npt.NDArray[Any]:
     one["onset"], one["onset_ns"] = s.onset_kmh * KMH, round(s.onset_longitudinal_ms * 1e6)
     one["gate"] = s.gate_kmh * KMH
     one["bump"] = s.bump_g * G * s.onset_longitudinal_ms / 1e3
+    one["bump_parked"] = s.parked_g * G * s.onset_longitudinal_ms / 1e3
     one["bump_merge_ns"] = round(s.bump_merge_s * 1e9)
     one["rollover_cos"], one["rollover_ns"] = np.cos(np.radians(s.rollover_deg)), round(s.rollover_hold_s * 1e9)
     one["tilt_cos"] = np.cos(np.radians(s.tilt_deg))
