@@ -6,6 +6,7 @@ The device's Ed25519 key signs the chain hash, so one signature vouches for the 
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -97,7 +98,12 @@ def linked(device: str, previous: bytes, entry: Entry) -> bool:
 def signed_by(public_key: bytes, entry: Entry) -> bool:
     """Say whether the holder of `public_key` (raw, 32 bytes) signed the entry's chain hash."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(entry.signature, entry.hash)
+        _public_key(public_key).verify(entry.signature, entry.hash)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(4096)  # making the object is a sixth of a verification
+def _public_key(raw: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(raw)

@@ -5,7 +5,7 @@ What a claim is worth and how it is judged is nobody's business here: `opened` i
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, update
@@ -43,25 +43,24 @@ def opened(connection: Connection, claim: Claim) -> None:
     history.append(connection, claim.opened_utc_ns, claim.id, claim.device, "opened", states=("", REPORTED))
 
 
-def report(connection: Connection, device: str, known: Sequence[Known], now_ns: int) -> list[Claim]:
-    """Open the claims of crash records that were just stored, and return those that are new.
+def report(connection: Connection, known: Mapping[str, Sequence[Known]], now_ns: int) -> list[Claim]:
+    """Open the claims of crash records that were just stored, by their devices, and return those that are new.
 
     A later record of the same incident decides whether it is still only suspected.
     """
     new = []
     table = db.claim
-    for _, record, row in known:
-        if not isinstance(record, Crash):
-            continue
-        suspected = record.kind == "suspected"
-        claim = Claim(claim_id(device, row["incident"]), device, row["incident"], now_ns, suspected)
-        values = {**claim._asdict(), "opened_by": BY_DEVICE, "state": REPORTED, "state_utc_ns": now_ns}
-        statement = db.upsert(connection, table, values, [], {})  # id, or device and incident
-        # the other receiver's insert is waited for, so that exactly one of two sees its own row
-        if connection.execute(statement.returning(table.c.id)).scalar() is not None:  # type: ignore[attr-defined]
-            new.append(claim)
-        else:
-            connection.execute(update(table).where(table.c.id == claim.id).values(suspected=suspected))
+    for device, those in known.items():
+        for record in (r for _, r, _ in those if isinstance(r, Crash)):
+            suspected = record.kind == "suspected"
+            claim = Claim(claim_id(device, record.id), device, record.id, now_ns, suspected)
+            values = {**claim._asdict(), "opened_by": BY_DEVICE, "state": REPORTED, "state_utc_ns": now_ns}
+            statement = db.upsert(connection, table, values, [], {})  # id, or device and incident
+            # the other receiver's insert is waited for, so that exactly one of two sees its own row
+            if connection.execute(statement.returning(table.c.id)).scalar() is not None:  # type: ignore[attr-defined]
+                new.append(claim)
+            else:
+                connection.execute(update(table).where(table.c.id == claim.id).values(suspected=suspected))
     for claim in new:  # last: the history has one lock for all claims, and who holds it waits for no claim any more
         opened(connection, claim)
     return new

@@ -498,6 +498,11 @@ def with_clock(table: FromClause) -> FromClause:
     return table.outerjoin(boot_clock, same_boot)
 
 
+def insert(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
+    """Return an insert that can be told what to do on conflict."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
 def upsert(
     connection: Connection, table: Table, row: dict[str, Any], key: Sequence[str], update: dict[str, Any] | None = None
 ) -> Executable:
@@ -505,9 +510,8 @@ def upsert(
 
     Without a key and with nothing to set, whatever constraint the row offends keeps it out.
     """
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     changed = {name: value for name, value in row.items() if name not in key} if update is None else update
-    statement = make(table).values(**row)
+    statement = insert(connection, table).values(**row)
     if not changed:
         return statement.on_conflict_do_nothing(index_elements=list(key) or None)
     return statement.on_conflict_do_update(index_elements=list(key), set_=changed)

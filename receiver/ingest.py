@@ -1,47 +1,35 @@
-"""Ingest: a batch is verified, stored and projected in one transaction, and only then acknowledged.
+"""Ingest: what a message brings is verified, stored and projected in one transaction, and only then acknowledged.
 
-An entry is stored when its device is enrolled, its chain follows what is held, and its signature is good; everything
-else is refused and counted. Batches that come too early wait, a few per lane; what comes twice is recognised by its
-number and its hash. `take` returns the acknowledgements that its caller must publish.
+What becomes of batches is in receiver.batches, of files in receiver.transfers; births and statuses are dealt with here.
+`take` returns the acknowledgements that its caller must publish.
 """
 
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 from sqlalchemy.engine import Row
-from sqlalchemy.sql import ColumnElement
 
-from agent import chain, messages
-from agent.chain import START, Entry
+from agent import messages
 from agent.filemessages import Files, encode_files
-from agent.messages import Ack, Batch, Birth, MessageError
-from receiver import claims, commands, db, packages, projections
+from agent.messages import Ack, Birth, MessageError
+from receiver import commands, db, lanes, projections
+from receiver.batches import Batches, Read, acknowledgement, read
 from receiver.commands import Outgoing
 from receiver.filestore import FileStore
+from receiver.projections import Place
 from receiver.transfers import FileMessage, Transfers
 from receiver.underway import Key
 
 log = logging.getLogger(__name__)
 
 MOST_PENDING: Final = 1000  # devices that wait for enrolment; the one silent longest makes room
-# Batches of a lane that may wait for the one before them: twice a device's window of 4 (agent.sync).
-MOST_PARKED: Final = 8
-_CORES: Final = min(4, os.cpu_count() or 1)
 
-UNKNOWN_DEVICE: Final = "device is not enrolled"
-BLOCKED_DEVICE: Final = "device is blocked"
-OTHER_LANE: Final = "batch is of another lane than its topic"
 OTHER_DEVICE: Final = "message is of another device than its topic"
 OTHER_KEY: Final = "birth has another key than was enrolled"
-BROKEN_CHAIN: Final = "hash chain is broken"
-BROKEN_SIGNATURE: Final = "signature is not the device's"
 NO_FILES: Final = "this receiver keeps no files"
-TOO_EARLY: Final = "too many batches wait for one that is missing"
 
 
 class Received(NamedTuple):
@@ -75,8 +63,7 @@ class Ingest:
         self._engine = engine
         alone = engine.dialect.name == "sqlite"  # a database for several receivers is PostgreSQL
         self._transfers = None if files is None else Transfers(engine, files, self._count, alone)
-        self._named: list[str] = []  # files that the batch at hand named first
-        self._verifiers = ThreadPoolExecutor(_CORES, "verify")
+        self._batches = Batches()
         self.counts = Counts()
 
     def take(self, topic: str, payload: bytes, now_ns: int) -> list[Outgoing]:
@@ -93,7 +80,7 @@ class Ingest:
             return []
         try:
             if where.what == "up":
-                return self._take_batch(where.device, where.lane, payload, now_ns)
+                return self._take_batches([read(where, payload)], now_ns)
             if where.what == "birth":
                 return self._take_birth(where.device, payload, now_ns)
             if where.what == "status":
@@ -103,8 +90,16 @@ class Ingest:
             if where.what == "file":
                 return self.take_files([FileMessage(where.device, where.lane, payload)], now_ns)
         except MessageError as e:
-            return self._refuse(where.device, str(e), now_ns, where.lane)
+            self._refuse(where.device, str(e), now_ns)
         return []
+
+    def take_batches(self, group: Sequence[tuple[str, bytes]], now_ns: int) -> list[Outgoing]:
+        """Store batches, given as topic and payload, in one transaction; raises as `take` does.
+
+        Each is judged as if it had come alone; a device is answered once for all of its batches.
+        """
+        self.counts.messages += len(group)
+        return self._take_batches([read(messages.address(topic), payload) for topic, payload in group], now_ns)
 
     def take_files(self, group: Sequence[FileMessage], now_ns: int) -> list[Outgoing]:
         """Store messages about files durably, finish whole files, and return the answers; raises as `take` does."""
@@ -155,7 +150,9 @@ class Ingest:
     def greet(self) -> list[Outgoing]:
         """Return acknowledgements for devices that were enrolled or blocked since the last call."""
         with self._engine.begin() as connection:
-            rows = connection.execute(select(db.device).where(db.device.c.greeted.is_(False))).all()
+            rows = connection.execute(
+                select(db.device).where(db.device.c.greeted.is_(False)).order_by(db.device.c.id)
+            ).all()
             for row in rows:
                 connection.execute(update(db.device).where(db.device.c.id == row.id).values(greeted=True))
             return [self._ack(connection, row) for row in rows if row.lineage]
@@ -217,216 +214,48 @@ class Ingest:
             if known is None or known.state != "accepted":
                 return
             _seen(connection, device, now_ns)
-            projections.move_to(
-                connection,
-                device,
-                projections.Place(live.boot, live.t_ns, live.latitude, live.longitude, live.speed_mps),
-            )
+            place = Place(live.boot, live.t_ns, live.latitude, live.longitude, live.speed_mps)
+            projections.move_to(connection, {device: place})
 
     # batches
 
-    def _take_batch(self, device: str, lane: str, payload: bytes, now_ns: int) -> list[Outgoing]:
-        batch = messages.decode_batch(payload)
-        if batch.lane != lane:
-            raise MessageError(OTHER_LANE)
-        refused: dict[messages.Lane, str] = {}
-        self._named = []
+    def _take_batches(self, group: Sequence[Read], now_ns: int) -> list[Outgoing]:
         with self._engine.begin() as connection:
-            known = _device(connection, device)
-            if known is None:
-                raise MessageError(UNKNOWN_DEVICE)
-            if known.state != "accepted":
-                raise MessageError(BLOCKED_DEVICE)
-            key = bytes.fromhex(known.public_key)
-            held = _lane(connection, device, batch.lineage, lane)
-            after = self._store(connection, device, key, held, batch, payload, now_ns)
-            if after is not held:
-                self._unpark(connection, device, key, after, now_ns)
-            _seen(connection, device, now_ns)
-            known = _known(connection, device)
-            answers = [self._ack(connection, known, refused, batch.lineage)]
-            if self._transfers is not None and self._named:
-                answers.append(_answer(self._transfers.tell(connection, device, self._named)))
-            return answers
-
-    def _store(
-        self,
-        connection: Connection,
-        device: str,
-        key: bytes,
-        held: "_Lane",
-        batch: Batch,
-        payload: bytes,
-        now_ns: int,
-    ) -> "_Lane":
-        """Store what is new in a batch and return where its lane then stands; raise MessageError to refuse it."""
-        anchored = bool(batch.anchor) and batch.first_seq > held.seq + 1
-        if batch.first_seq > held.seq + 1 and not anchored:
-            self._park(connection, device, batch, payload, now_ns)
-            return held
-        if batch.last_seq <= held.seq:
-            self.counts.duplicates += len(batch.rows)
-            return held
-        before = _hash_before(connection, device, held, batch.first_seq)
-        if before is None and not batch.anchor:
-            raise MessageError(BROKEN_CHAIN)  # it reaches back into a hole
-        entries = _link(device, batch, before)
-        known = held.seq - batch.first_seq  # index of the last entry that is held already
-        if known >= 0 and entries[known].hash != held.hash:
-            raise MessageError(BROKEN_CHAIN)
-        fresh = entries[max(0, known + 1) :]
-        if not self._signed(key, fresh):
-            raise MessageError(BROKEN_SIGNATURE)
-        if anchored:
-            self._note_hole(connection, device, held, batch.first_seq, now_ns)
-        self._write(connection, device, fresh, anchored, now_ns)
-        self.counts.duplicates += len(entries) - len(fresh)
-        after = _Lane(held.lineage, held.lane, batch.last_seq, fresh[-1].hash)
-        where = _lane_key(device, after)
-        connection.execute(update(db.lane_state).where(*where).values(seq=after.seq, hash=after.hash))
-        return after
-
-    def _signed(self, key: bytes, entries: list[Entry]) -> bool:
-        """Say whether the device signed every entry; verification is most of the work and leaves the GIL alone."""
-        parts = [entries[i::_CORES] for i in range(min(_CORES, 1 + len(entries) // 16))]
-        if len(parts) < _CORES:
-            return all(chain.signed_by(key, e) for e in entries)
-        return all(self._verifiers.map(lambda part: all(chain.signed_by(key, e) for e in part), parts))
-
-    def _write(self, connection: Connection, device: str, fresh: list[Entry], anchored: bool, now_ns: int) -> None:
-        rows = []
-        known: list[projections.Known] = []
-        for i, e in enumerate(fresh):
-            read, flag = projections.read(e)
-            if read is not None:
-                known.append(read)
-            else:
-                self.counts.flagged += 1
-            rows.append(
-                {
-                    "device": device,
-                    "lineage": e.lineage,
-                    "lane": e.lane,
-                    "seq": e.seq,
-                    "boot": e.boot,
-                    "t_ns": e.t_ns,
-                    "kind": e.kind,
-                    "body": e.body,
-                    "hash": e.hash,
-                    "signature": e.signature,
-                    "flag": flag or ("unlinked" if anchored and i == 0 else ""),
-                    "received_utc_ns": now_ns,
-                }
-            )
-        connection.execute(insert(db.entry), rows)
-        projections.project(connection, device, known, now_ns)
-        claims.report(connection, device, known, now_ns)
-        commands.hear(connection, device, known, now_ns)
-        named, unusable = packages.expect(connection, device, known, now_ns)
-        self._named += named
-        for _ in range(unusable):
-            self._count(connection, device, packages.UNUSABLE, now_ns)
-        self.counts.entries += len(rows)
-
-    def _note_hole(self, connection: Connection, device: str, held: "_Lane", first_seq: int, now_ns: int) -> None:
-        self.counts.holes += 1
-        log.error("device %s, lane %s: entries %d to %d are lost", device, held.lane, held.seq + 1, first_seq - 1)
-        row = {
-            "device": device,
-            "lineage": held.lineage,
-            "lane": held.lane,
-            "first_seq": held.seq + 1,
-            "last_seq": first_seq - 1,
-            "noted_utc_ns": now_ns,
-        }
-        connection.execute(insert(db.hole), row)
-
-    # batches that came too early
-
-    def _park(self, connection: Connection, device: str, batch: Batch, payload: bytes, now_ns: int) -> None:
-        parked = db.parked
-        where = _parked_of(device, batch.lineage, batch.lane)
-        waiting = connection.execute(select(func.count()).select_from(parked).where(*where)).scalar_one()
-        if waiting >= MOST_PARKED:
-            self._count(connection, device, TOO_EARLY, now_ns)  # not the lane's fault: the device sends it again
-            return
-        row = {"device": device, "lineage": batch.lineage, "lane": batch.lane, "first_seq": batch.first_seq}
-        connection.execute(
-            db.upsert(connection, parked, {**row, "payload": payload}, ["device", "lineage", "lane", "first_seq"])
-        )
-        self.counts.parked += 1
-
-    def _unpark(self, connection: Connection, device: str, key: bytes, held: "_Lane", now_ns: int) -> None:
-        """Store the waiting batches of a lane that now follow what is held, and drop those that are overtaken."""
-        parked = db.parked
-        where = _parked_of(device, held.lineage, held.lane)
-        rows = connection.execute(select(parked).where(*where).order_by(parked.c.first_seq)).all()
-        for row in rows:
-            if row.first_seq > held.seq + 1:
-                break
-            connection.execute(delete(parked).where(*where, parked.c.first_seq == row.first_seq))
-            payload = bytes(row.payload)
-            try:
-                held = self._store(connection, device, key, held, messages.decode_batch(payload), payload, now_ns)
-            except MessageError as e:
-                self._count(connection, device, str(e), now_ns)
+            done, answers = self._batches.store(connection, group, now_ns)
+            for device in sorted(done.heard):
+                _seen(connection, device, now_ns)
+            for (device, reason), n in sorted(done.reasons.items()):
+                self._count(connection, device, reason, now_ns, n)
+            if self._transfers is not None:
+                tell = self._transfers.tell
+                answers += [_answer(tell(connection, device, named)) for device, named in done.named.items()]
+        for name in ("entries", "duplicates", "flagged", "parked", "holes"):
+            setattr(self.counts, name, getattr(self.counts, name) + getattr(done, name))
+        return answers
 
     # refusals and acknowledgements
 
-    def _refuse(self, device: str, reason: str, now_ns: int, lane: str = "") -> list[Outgoing]:
-        """Count a refusal; an enrolled device is told why its lane stands still."""
+    def _refuse(self, device: str, reason: str, now_ns: int) -> None:
+        """Count a refusal."""
         with self._engine.begin() as connection:
             known = _device(connection, device) if device else None
             self._count(connection, known.id if known else "", reason, now_ns)
-            if known is None or not lane or not known.lineage:
-                return []
-            return [self._ack(connection, known, {lane: reason[:200]})]  # type: ignore[dict-item]
 
-    def _count(self, connection: Connection, device: str, reason: str, now_ns: int) -> None:
+    def _count(self, connection: Connection, device: str, reason: str, now_ns: int, times: int = 1) -> None:
         if reason not in self.counts.refused:
             log.warning("refused from %s: %s; counted from now on", device or "a stranger", reason)
-        self.counts.refused[reason] = self.counts.refused.get(reason, 0) + 1
+        self.counts.refused[reason] = self.counts.refused.get(reason, 0) + times
         table = db.refused
-        row = {"device": device, "reason": reason[:64], "count": 1, "last_utc_ns": now_ns}
-        again = {"count": table.c.count + 1, "last_utc_ns": now_ns}
+        row = {"device": device, "reason": reason[:64], "count": times, "last_utc_ns": now_ns}
+        again = {"count": table.c.count + times, "last_utc_ns": now_ns}
         connection.execute(db.upsert(connection, table, row, ["device", "reason"], again))
 
-    def _ack(
-        self,
-        connection: Connection,
-        known: "Row[tuple[object, ...]]",
-        refused: dict[messages.Lane, str] | None = None,
-        lineage: str = "",
-    ) -> Outgoing:
-        """Build what the receiver holds of a device: of the lineage that it was born with, if its birth is known."""
-        lineage = known.lineage or lineage
+    def _ack(self, connection: Connection, known: "Row[tuple[object, ...]]") -> Outgoing:
+        """Build what the receiver holds of a device, of the lineage that it was born with."""
         table = db.lane_state
-        rows = connection.execute(
-            select(table).where(table.c.device == known.id, table.c.lineage == lineage, table.c.seq > 0)
-        ).all()
-        state: Literal["accepted", "blocked"] = "accepted" if known.state == "accepted" else "blocked"
-        if state == "blocked":
-            rows = []
-        return _outgoing(
-            Ack(
-                device=known.id,
-                state=state,
-                lineage=lineage,
-                session=known.session,
-                lanes={row.lane: row.seq for row in rows},
-                hashes={row.lane: bytes(row.hash).hex() for row in rows},
-                refused=refused or {},
-            )
-        )
-
-
-class _Lane(NamedTuple):
-    """Where one lane stands: what is held of it without a gap."""
-
-    lineage: str
-    lane: str
-    seq: int
-    hash: bytes
+        mine = select(table).where(table.c.device == known.id, table.c.lineage == known.lineage)
+        held = {row.lane: lanes.Lane(row.seq, bytes(row.hash)) for row in connection.execute(mine)}
+        return acknowledgement(known, known.lineage, held)
 
 
 def _outgoing(ack: Ack) -> Outgoing:
@@ -443,49 +272,6 @@ def _device(connection: Connection, device: str) -> "Row[tuple[object, ...]] | N
 
 def _known(connection: Connection, device: str) -> "Row[tuple[object, ...]]":
     return connection.execute(select(db.device).where(db.device.c.id == device)).one()
-
-
-def _lane_key(device: str, lane: _Lane) -> Sequence[ColumnElement[bool]]:
-    table = db.lane_state
-    return (table.c.device == device, table.c.lineage == lane.lineage, table.c.lane == lane.lane)
-
-
-def _parked_of(device: str, lineage: str, lane: str) -> Sequence[ColumnElement[bool]]:
-    table = db.parked
-    return (table.c.device == device, table.c.lineage == lineage, table.c.lane == lane)
-
-
-def _lane(connection: Connection, device: str, lineage: str, lane: str) -> _Lane:
-    """Return where a lane stands, locked until the transaction ends."""
-    start = _Lane(lineage, lane, 0, START)
-    row = {"device": device, **start._asdict()}
-    connection.execute(db.upsert(connection, db.lane_state, row, ["device", "lineage", "lane"], {}))
-    found = connection.execute(select(db.lane_state).where(*_lane_key(device, start)).with_for_update()).one()
-    return _Lane(lineage, lane, found.seq, bytes(found.hash))
-
-
-def _hash_before(connection: Connection, device: str, held: _Lane, first_seq: int) -> bytes | None:
-    """Return the hash of the stored entry before `first_seq`, or None where there is none."""
-    if first_seq == 1:
-        return START
-    if first_seq == held.seq + 1:
-        return held.hash
-    table = db.entry
-    same = (table.c.device == device, table.c.lineage == held.lineage, table.c.lane == held.lane)
-    found = connection.execute(select(table.c.hash).where(*same, table.c.seq == first_seq - 1)).scalar()
-    return None if found is None else bytes(found)
-
-
-def _link(device: str, batch: Batch, before: bytes | None) -> list[Entry]:
-    """Return a batch's entries with their chain hashes, from the hash before them or from the batch's own anchor."""
-    entries = []
-    for seq, row in enumerate(batch.rows, batch.first_seq):
-        signed = chain.signed_bytes(device, batch.lineage, batch.lane, seq, row.boot, row.t_ns, row.kind, row.body)
-        before = batch.anchor if before is None else chain.link(before, signed)
-        entries.append(
-            Entry(batch.lineage, batch.lane, seq, row.boot, row.t_ns, row.kind, row.body, before, row.signature)
-        )
-    return entries
 
 
 def _seen(connection: Connection, device: str, now_ns: int, state: Literal["online", "offline", ""] = "") -> None:

@@ -40,6 +40,10 @@ REFUSED_S: Final = 60.0
 # Beyond the receive window of MQTT 5 a broker holds messages back; 3.1.1 has none, so there is a bound here.
 MOST_WAITING: Final = 1000
 MOST_GROUP: Final = 16  # messages about files that are answered together
+# Batches that are stored together. Beyond some hundred small ones a commit costs little by message; large ones are
+# bounded by their bytes, as others wait for a transaction: 128 KiB are some 1200 entries and take about 0.2 s.
+MOST_BATCHES: Final = 256
+MOST_GROUP_BYTES: Final = 128 * 1024
 SETTLE_S: Final = 1.0  # between two fsyncs of a file that comes in slowly (receiver.settling.SETTLE_BYTES)
 TEND_S: Final = 3600.0  # between two looks for what crashes left behind
 ATTEMPTS: Final = 3  # for a message that the database refuses although it works
@@ -138,15 +142,17 @@ class Reception(threading.Thread):
             return None
 
     def _group(self, first: Arrived) -> list[Arrived]:
-        """Return a message, and where it is about a file, those about files that wait right behind it."""
-        group = [first]
-        while _about_file(first) and len(group) < MOST_GROUP and self._ahead is None:
+        """Return a message, and where it is one of a sort that goes together, those of its sort that wait behind it."""
+        group, sort = [first], _sort(first)
+        most, size = _TOGETHER.get(sort, 1), len(first.payload)
+        while len(group) < most and size < MOST_GROUP_BYTES and self._ahead is None:
             try:
                 happening = self._happened.get_nowait()
             except queue.Empty:
                 break
-            if isinstance(happening, Arrived) and _about_file(happening):
+            if isinstance(happening, Arrived) and _sort(happening) == sort:
                 group.append(happening)
+                size += len(happening.payload)
             else:
                 self._ahead = happening
                 if happening is None:  # told to stop
@@ -226,18 +232,20 @@ class Reception(threading.Thread):
 
     def _commit(self, group: list[Arrived]) -> list[Outgoing]:
         first, now_ns = group[0], clock.wall_ns()
-        if not _about_file(first):
-            outgoing = self.ingest.take(first.topic, first.payload, now_ns)
-            if first.retained and outgoing and first.topic.endswith("/birth"):
-                # The broker kept it from before this process began: its device may wait for one that died.
-                outgoing += self.ingest.resume(messages.address(first.topic).device, now_ns)
-            return outgoing
-        received = self.ingest.receive_files([_file_message(a) for a in group], now_ns)
-        for key in received.ends:
-            self._finishing.give(key)  # without room the device asks again
-        for key in received.full:
-            self._settling.give(key)
-        return received.outgoing
+        if _sort(first) == "file":
+            received = self.ingest.receive_files([_file_message(a) for a in group], now_ns)
+            for key in received.ends:
+                self._finishing.give(key)  # without room the device asks again
+            for key in received.full:
+                self._settling.give(key)
+            return received.outgoing
+        if len(group) > 1:
+            return self.ingest.take_batches([(a.topic, a.payload) for a in group], now_ns)
+        outgoing = self.ingest.take(first.topic, first.payload, now_ns)
+        if first.retained and outgoing and first.topic.endswith("/birth"):
+            # The broker kept it from before this process began: its device may wait for one that died.
+            outgoing += self.ingest.resume(messages.address(first.topic).device, now_ns)
+        return outgoing
 
     def _store(self, group: list[Arrived]) -> None:
         """Commit messages, publish their acknowledgements, and let the broker forget them; wait for the database."""
@@ -251,6 +259,10 @@ class Reception(threading.Thread):
                 failures += 1
             except DBAPIError:
                 failures += 1
+                if failures >= ATTEMPTS and len(group) > 1:  # one of them is not wanted; the others are
+                    for arrived in group:
+                        self._store([arrived])
+                    return
                 if failures >= ATTEMPTS:
                     log.exception("the database refuses a message on %s; it is not stored", group[0].topic)
                     self._let_go(group)
@@ -282,11 +294,15 @@ def _unwatched(_: float) -> None:
     """Do nothing: nobody measures."""
 
 
-def _about_file(arrived: Arrived) -> bool:
+_TOGETHER: Final = {"file": MOST_GROUP, "up": MOST_BATCHES}
+
+
+def _sort(arrived: Arrived) -> str:
+    """Return what a message is about, empty for one that is not ours."""
     try:
-        return messages.address(arrived.topic).what == "file"
+        return messages.address(arrived.topic).what
     except messages.MessageError:
-        return False
+        return ""
 
 
 def _file_message(arrived: Arrived) -> FileMessage:

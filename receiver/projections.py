@@ -3,17 +3,18 @@
 A body that does not fit its type is not an error of the lane: the entry is stored as it was signed and flagged.
 """
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, nan
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Table, and_, or_, select
+from sqlalchemy import Connection, Table, bindparam, or_, select, tuple_, update
 
 from agent.chain import Entry
 from agent.records import DRIVING_KINDS, KINDS, Clock, Crash, Event, Record, Track, Trip
-from receiver import db
+from receiver import bulk, db
 
 QUALITIES: Final = ("none", "restored", "ntp", "gnss")  # worst first
 
@@ -21,19 +22,29 @@ UNKNOWN_KIND: Final = "unknown_kind"
 INVALID_BODY: Final = "invalid_body"
 INCIDENT: Final = re.compile(r"[0-9a-f]{16}")
 COMMAND_ID: Final = re.compile(r"[0-9a-f]{32}")
+MOST_TEXT: Final = 2000
+POSITION: Final = ("position_boot", "position_t_ns", "latitude", "longitude", "speed_mps")  # of db.live, as in Place
 
-Row = dict[str, Any]
+Values = tuple[Any, ...]
 
 _LARGEST: Final = 2**62 - 1  # so that a time and its clock's offset still add up to 64 bits
 _decoders: Final = {kind: msgspec.json.Decoder(record) for kind, record in KINDS.items()}
 
 
 class Known(NamedTuple):
-    """An entry whose body was understood, and the columns that its kind shows."""
+    """An entry whose body was understood, and what its kind shows of it (the columns of its `Shown`)."""
 
     entry: Entry
     record: Record
-    row: Row
+    values: Values
+
+
+class Shown(NamedTuple):
+    """How a kind of record becomes a row: its table, the columns after those of every entry, and their values."""
+
+    table: Table
+    columns: tuple[str, ...]
+    values: Callable[[Any], Values]
 
 
 def read(entry: Entry) -> tuple[Known | None, str]:
@@ -45,122 +56,122 @@ def read(entry: Entry) -> tuple[Known | None, str]:
         record = decoder.decode(entry.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, INVALID_BODY
-    row = _ROWS[entry.kind](record) if entry.kind in _ROWS else _clock_row(record)
-    return (Known(entry, record, row), "") if all(map(_storable, row.values())) else (None, INVALID_BODY)
+    shown = _SHOWN.get(entry.kind)
+    values = _clock(record) if shown is None else shown.values(record)
+    return (Known(entry, record, values), "") if _storable(values) else (None, INVALID_BODY)
 
 
-def _storable(value: object) -> bool:
-    """Say whether both databases can hold the value: 63-bit integers, finite numbers, text without NUL."""
-    if isinstance(value, int):
-        return -_LARGEST <= value <= _LARGEST
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return not isinstance(value, str) or ("\0" not in value and len(value) <= 2000)
+def _storable(values: Values) -> bool:
+    """Say whether both databases can hold the values: 63-bit integers, finite numbers, text without NUL."""
+    for value in values:
+        kind = type(value)
+        if kind is int:
+            if not -_LARGEST <= value <= _LARGEST:
+                return False
+        elif kind is float:
+            if not isfinite(value):
+                return False
+        elif kind is str and ("\0" in value or len(value) > MOST_TEXT):
+            return False
+    return True
 
 
-def _trip_row(r: Any) -> Row:
+def _trip(r: Any) -> Values:
     told = ((name.partition("."), n) for name, n in r.event_counts.items())
     confirmed = (n for (kind, _, severity), n in told if severity != "unconfirmed" and kind in DRIVING_KINDS)
-    same = "end_ns start_latitude start_longitude end_latitude end_longitude distance_m moving_s idle_s stops"
-    return {**_same(r, same + " max_speed_mps night_s"), "t_ns": r.start_ns, "events": sum(confirmed)}
+    return (*_of_trip(r), sum(confirmed))
 
 
-def _event_row(r: Any) -> Row:
-    same = "trip_t_ns kind severity confirmed duration_ns peak unit speed_before_mps rule latitude longitude"
-    row = {**_same(r, same), "t_ns": r.t_ns}
-    return {**row, "unit": row["unit"][:16], "rule": row["rule"][:64]}
+def _event(r: Any) -> Values:
+    return (*_of_event(r), r.unit[:16], r.rule[:64])
 
 
-def _track_row(r: Any) -> Row:
-    return {"trip_t_ns": r.trip_start_ns, "t_ns": r.start_ns, "points": len(r.dt_ms), "error_m": r.error_m}
+def _track(r: Any) -> Values:
+    return r.start_ns, r.trip_start_ns, len(r.dt_ms), r.error_m
 
 
-def _curve_row(r: Any) -> Row:
-    return {"trip_t_ns": r.trip_start_ns, "t_ns": r.start_ns, "step_ms": r.step_ms}
+def _mount(r: Any) -> Values:
+    return r.t_ns, *r.gravity, *r.forward, r.confidence
 
 
-def _mount_row(r: Any) -> Row:
-    axes = {
-        f"{name}_{axis}": v for name in ("gravity", "forward") for axis, v in zip("xyz", getattr(r, name), strict=True)
-    }
-    return {**axes, "confidence": r.confidence, "t_ns": r.t_ns}
+def _crash(r: Any) -> Values:
+    return (*_of_crash(r), _fitting(INCIDENT, r.id))
 
 
-def _health_row(r: Any) -> Row:
-    return _same(r, "source state detail t_ns")
+def _package(r: Any) -> Values:
+    return r.t_ns, _fitting(INCIDENT, r.incident), r.complete, len(r.files), sum(f.size for f in r.files)
 
 
-def _crash_row(r: Any) -> Row:
-    same = "kind complete locked delta_v_mps direction_clock clipped speed_before_mps latitude longitude trip_t_ns t_ns"
-    return {**_same(r, same), "incident": _incident(r.id)}
-
-
-def _package_row(r: Any) -> Row:
-    row = {"t_ns": r.t_ns, "incident": _incident(r.incident), "complete": r.complete}
-    return {**row, "files": len(r.files), "bytes": sum(f.size for f in r.files)}
-
-
-def _reply_row(r: Any) -> Row:
-    row = {**_same(r, "t_ns state detail reason expires_utc_ns"), "command_id": _fitting(COMMAND_ID, r.id)}
-    row["incident"] = None if r.incident is None else _incident(r.incident)
-    return {**row, "command": r.command[:32], "actor": r.actor[:64]}
+def _reply(r: Any) -> Values:
+    incident = None if r.incident is None else _fitting(INCIDENT, r.incident)
+    return (*_of_reply(r), _fitting(COMMAND_ID, r.id), incident, r.command[:32], r.actor[:64])
 
 
 def _fitting(pattern: re.Pattern[str], text: str) -> str | float:
-    return text if pattern.fullmatch(text) else math.nan  # not storable
+    return text if pattern.fullmatch(text) else nan  # not storable
 
 
-def _incident(text: str) -> str | float:
-    return _fitting(INCIDENT, text)
+_TRIP: Final = (
+    "end_ns", "start_latitude", "start_longitude", "end_latitude", "end_longitude", "distance_m", "moving_s", "idle_s",
+    "stops", "max_speed_mps", "night_s",
+)  # fmt: skip
+_EVENT: Final = (
+    "t_ns", "trip_t_ns", "kind", "severity", "confirmed", "duration_ns", "peak", "speed_before_mps", "latitude",
+    "longitude",
+)  # fmt: skip
+_CRASH: Final = (
+    "t_ns", "kind", "complete", "locked", "delta_v_mps", "direction_clock", "clipped", "speed_before_mps", "latitude",
+    "longitude", "trip_t_ns",
+)  # fmt: skip
+_REPLY: Final = ("t_ns", "state", "detail", "reason", "expires_utc_ns")
+_HEALTH: Final = ("t_ns", "source", "state", "detail")
+_AXES: Final = ("gravity_x", "gravity_y", "gravity_z", "forward_x", "forward_y", "forward_z")
 
+_of_trip: Final = attrgetter("start_ns", *_TRIP)
+_of_event: Final = attrgetter(*_EVENT)
+_of_crash: Final = attrgetter(*_CRASH)
+_of_reply: Final = attrgetter(*_REPLY)
+_clock: Final = attrgetter("t_ns", "offset_ns", "quality", "uncertainty_ns")
 
-def _clock_row(r: Any) -> Row:
-    return _same(r, "t_ns offset_ns quality uncertainty_ns")
-
-
-def _same(record: Record, names: str) -> Row:
-    return {name: getattr(record, name) for name in names.split()}
-
-
-_ROWS: Final[dict[str, Callable[[Any], Row]]] = {
-    "trip": _trip_row,
-    "event": _event_row,
-    "track": _track_row,
-    "curve": _curve_row,
-    "mount": _mount_row,
-    "health": _health_row,
-    "crash": _crash_row,
-    "package": _package_row,
-    "reply": _reply_row,
+_IDENTITY: Final = ("device", "lineage", "lane", "seq", "boot", "received_utc_ns")
+_SHOWN: Final[dict[str, Shown]] = {
+    "trip": Shown(db.trip, ("t_ns", *_TRIP, "events"), _trip),
+    "event": Shown(db.harsh_event, (*_EVENT, "unit", "rule"), _event),
+    "track": Shown(db.track, ("t_ns", "trip_t_ns", "points", "error_m"), _track),
+    "curve": Shown(db.curve, ("t_ns", "trip_t_ns", "step_ms"), attrgetter("start_ns", "trip_start_ns", "step_ms")),
+    "mount": Shown(db.mount, ("t_ns", *_AXES, "confidence"), _mount),
+    "health": Shown(db.health, _HEALTH, attrgetter(*_HEALTH)),
+    "crash": Shown(db.crash, (*_CRASH, "incident"), _crash),
+    "package": Shown(db.package, ("t_ns", "incident", "complete", "files", "bytes"), _package),
+    "reply": Shown(db.reply, (*_REPLY, "command_id", "incident", "command", "actor"), _reply),
 }
-_TABLES: Final[dict[str, Table]] = {
-    "trip": db.trip,
-    "event": db.harsh_event,
-    "track": db.track,
-    "curve": db.curve,
-    "mount": db.mount,
-    "health": db.health,
-    "crash": db.crash,
-    "package": db.package,
-    "reply": db.reply,
-}
+_COLUMNS: Final = {kind: _IDENTITY + shown.columns for kind, shown in _SHOWN.items()}
 
 
-def project(connection: Connection, device: str, known: Sequence[Known], now_ns: int) -> None:
-    """Write the projections of entries that were just stored."""
-    rows: dict[str, list[Row]] = {}
-    place: Place | None = None
-    for entry, record, columns in known:
-        if isinstance(record, Clock):
-            _learn_clock(connection, device, entry.boot, record)
-            continue
-        identity = {"device": device, "lineage": entry.lineage, "lane": entry.lane, "seq": entry.seq}
-        rows.setdefault(entry.kind, []).append({**identity, "boot": entry.boot, "received_utc_ns": now_ns, **columns})
-        place = _place(entry.boot, record) or place
-    for kind, those in rows.items():
-        connection.execute(_TABLES[kind].insert(), those)
-    if place is not None:
-        move_to(connection, device, place)
+def project(connection: Connection, known: Mapping[str, Sequence[Known]], now_ns: int) -> None:
+    """Write the projections of entries that were just stored, by their devices."""
+    rows: dict[str, list[Values]] = {}
+    places: dict[str, Place] = {}
+    clocks: dict[tuple[str, str], Clock] = {}
+    for device, those in known.items():
+        for e, record, values in those:
+            if isinstance(record, Clock):
+                before = clocks.get((device, e.boot))
+                if before is None or _worth(record) >= _worth(before):
+                    clocks[device, e.boot] = record
+                continue
+            rows.setdefault(e.kind, []).append((device, e.lineage, e.lane, e.seq, e.boot, now_ns, *values))
+            place, before_it = _place(e.boot, record), places.get(device)
+            if place is not None and (
+                before_it is None or place.boot != before_it.boot or place.t_ns >= before_it.t_ns
+            ):
+                places[device] = place
+    for kind, these in rows.items():
+        bulk.put(connection, _SHOWN[kind].table, _COLUMNS[kind], these)
+    if clocks:
+        _learn_clocks(connection, clocks)
+    if places:
+        move_to(connection, places)
 
 
 class Place(NamedTuple):
@@ -193,34 +204,40 @@ def _place(boot: str, record: Record) -> Place | None:
     return None
 
 
-def move_to(connection: Connection, device: str, place: Place) -> None:
-    """Show the place unless a later one of the same boot is known; a boot that was not shown yet is a later one."""
-    live = db.live
-    later = or_(live.c.position_boot.is_(None), live.c.position_boot != place.boot, live.c.position_t_ns <= place.t_ns)
-    connection.execute(
-        live.update()
-        .where(and_(live.c.device == device, later))
-        .values(
-            position_boot=place.boot,
-            position_t_ns=place.t_ns,
-            latitude=place.latitude,
-            longitude=place.longitude,
-            speed_mps=place.speed_mps,
-        )
+_SHOW: Final = (
+    update(db.live)
+    .where(
+        db.live.c.device == bindparam("of"),
+        or_(
+            db.live.c.position_boot.is_(None),
+            db.live.c.position_boot != bindparam("position_boot"),
+            db.live.c.position_t_ns <= bindparam("position_t_ns"),
+        ),
     )
+    .values({name: bindparam(name) for name in POSITION})
+)
 
 
-def _learn_clock(connection: Connection, device: str, boot: str, said: Clock) -> None:
-    """Keep the best clock of a boot: better quality, then less uncertainty; the newer of equals."""
+def move_to(connection: Connection, places: Mapping[str, Place]) -> None:
+    """Show devices' places unless a later one of the same boot is known; a boot that was not shown yet is later."""
+    rows = [{"of": device, **dict(zip(POSITION, place, strict=True))} for device, place in sorted(places.items())]
+    connection.execute(_SHOW, rows)
+
+
+def _learn_clocks(connection: Connection, said: Mapping[tuple[str, str], Clock]) -> None:
+    """Keep the best clock of each boot: better quality, then less uncertainty; the newer of equals."""
     table = db.boot_clock
-    here = and_(table.c.device == device, table.c.boot == boot)
-    known = connection.execute(select(table).where(here)).one_or_none()
-    values = {"offset_ns": said.offset_ns, "quality": said.quality, "uncertainty_ns": said.uncertainty_ns}
-    if known is None:
-        connection.execute(db.upsert(connection, table, {"device": device, "boot": boot, **values}, ["device", "boot"]))
-    elif _worth(said.quality, said.uncertainty_ns) >= _worth(known.quality, known.uncertainty_ns):
-        connection.execute(table.update().where(here).values(**values))
+    boots = tuple_(table.c.device, table.c.boot).in_(list(said))
+    known = {(row.device, row.boot): _worth(row) for row in connection.execute(select(table).where(boots))}
+    for (device, boot), clock in sorted(said.items()):
+        if _worth(clock) >= known.get((device, boot), _WORTHLESS):
+            row = {n: getattr(clock, n) for n in ("offset_ns", "quality", "uncertainty_ns")}
+            row |= {"device": device, "boot": boot}
+            connection.execute(db.upsert(connection, table, row, ["device", "boot"]))
 
 
-def _worth(quality: str, uncertainty_ns: int) -> tuple[int, int]:
-    return QUALITIES.index(quality), -uncertainty_ns
+def _worth(clock: Any) -> tuple[int, int]:
+    return QUALITIES.index(clock.quality), -clock.uncertainty_ns
+
+
+_WORTHLESS: Final = (-1, 0)

@@ -113,7 +113,7 @@ def test_two_receivers_open_one_claim_however_they_race(cluster: str, tmp_path: 
     box.store.begin_boot("boot-x")
     incidents = [replace(hit(), id=f"{n:016x}", t_ns=n * S) for n in range(1, 9)]
     known = [
-        [packages.Known(None, one, {"incident": one.id})]  # type: ignore[arg-type]
+        {box.store.device: [packages.Known(None, one, ())]}  # type: ignore[arg-type]
         for one in incidents
     ]
 
@@ -121,7 +121,7 @@ def test_two_receivers_open_one_claim_however_they_race(cluster: str, tmp_path: 
         opened = 0
         for one in known:
             with insurer.engine.begin() as connection:
-                opened += len(claims.report(connection, box.store.device, one, NOW))
+                opened += len(claims.report(connection, one, NOW))
         return opened
 
     with ThreadPoolExecutor(2) as pool:

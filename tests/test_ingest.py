@@ -14,7 +14,7 @@ from agent.chain import Entry
 from agent.errors import ConfigError, RoadwitnessError, StoreError
 from agent.messages import Ack
 from agent.records import LANES, SCHEMA_VERSION
-from receiver import db, devices, ingest, projections
+from receiver import batches, db, devices, ingest, projections
 from receiver.ingest import Ingest
 from tests.sample_records import S, clock_record, event, health, mount, some, track, trip
 from tests.syncing import LINEAGE, ListSource, postgresql
@@ -166,8 +166,8 @@ def test_only_a_few_batches_wait(engine: Engine) -> None:
     desk.birth()
     for e in entries[2:30]:
         desk.batch([e])
-    assert len(desk.rows(db.parked)) == ingest.MOST_PARKED
-    assert desk.refusals() == {(desk.source.device, ingest.TOO_EARLY): 28 - ingest.MOST_PARKED}
+    assert len(desk.rows(db.parked)) == batches.MOST_PARKED
+    assert desk.refusals() == {(desk.source.device, batches.TOO_EARLY): 28 - batches.MOST_PARKED}
     desk.batch(entries[:2])
     desk.batch(entries)
     assert desk.held() == wire(entries)
@@ -181,16 +181,16 @@ def test_a_broken_chain_or_signature_is_refused_told_and_never_stored(engine: En
     desk.batch(entries[:2])
     changed = msgspec.structs.replace(entries[3], body=entries[4].body)
     [ack] = desk.batch([entries[2], changed, *entries[4:]])
-    assert (ack.lanes, ack.refused) == ({"event": 2}, {"event": ingest.BROKEN_SIGNATURE})
+    assert (ack.lanes, ack.refused) == ({"event": 2}, {"event": batches.BROKEN_SIGNATURE})
     resigned = msgspec.structs.replace(entries[2], signature=ListSource(2).key.sign(entries[2].hash))
-    assert desk.batch([resigned])[0].refused == {"event": ingest.BROKEN_SIGNATURE}
+    assert desk.batch([resigned])[0].refused == {"event": batches.BROKEN_SIGNATURE}
     fork = ListSource()
     fork.append([(n, event(n + 50)) for n in range(1, 7)])
-    assert desk.batch(fork.lanes["event"])[0].refused == {"event": ingest.BROKEN_CHAIN}
+    assert desk.batch(fork.lanes["event"])[0].refused == {"event": batches.BROKEN_CHAIN}
     assert desk.held() == wire(entries[:2])
     assert desk.refusals() == {
-        (desk.source.device, ingest.BROKEN_SIGNATURE): 2,
-        (desk.source.device, ingest.BROKEN_CHAIN): 1,
+        (desk.source.device, batches.BROKEN_SIGNATURE): 2,
+        (desk.source.device, batches.BROKEN_CHAIN): 1,
     }
     assert desk.batch(entries)[0].lanes == {"event": 6}
 
@@ -201,7 +201,7 @@ def test_a_tampered_batch_among_the_waiting_is_dropped_and_its_lane_goes_on(engi
     desk.birth()
     desk.batch([msgspec.structs.replace(entries[2], t_ns=99), entries[3]])
     assert desk.batch(entries[:2])[0].lanes == {"event": 2}
-    assert desk.refusals() == {(desk.source.device, ingest.BROKEN_SIGNATURE): 1}
+    assert desk.refusals() == {(desk.source.device, batches.BROKEN_SIGNATURE): 1}
     assert desk.batch(entries[2:])[0].lanes == {"event": 6}
 
 
@@ -213,7 +213,7 @@ def test_a_stranger_is_counted_waits_and_is_welcomed_once_enrolled(engine: Engin
     assert (ack.state, ack.session) == ("unknown", "s1")
     assert [p.id for p in devices.pending(engine)] == [desk.source.device]
     assert desk.held() == set()
-    assert desk.refusals() == {("", ingest.UNKNOWN_DEVICE): 1}
+    assert desk.refusals() == {("", batches.UNKNOWN_DEVICE): 1}
     assert devices.enrol(engine, desk.source.device) == desk.source.device
     assert devices.pending(engine) == []
     [greeting] = [messages.decode_ack(o.payload) for o in desk.ingest.greet()]
@@ -238,7 +238,7 @@ def test_strangers_cannot_fill_the_database(engine: Engine, monkeypatch: pytest.
         desk.take(f"rw/v1/nonsense{seed}/birth", b"")
     latest = [ListSource(seed).device for seed in range(21, 16, -1)]
     assert [p.id for p in devices.pending(engine)] == latest
-    assert desk.refusals() == {("", ingest.UNKNOWN_DEVICE): 12, ("", "unknown topic"): 12}
+    assert desk.refusals() == {("", batches.UNKNOWN_DEVICE): 12, ("", "unknown topic"): 12}
 
 
 def test_a_blocked_device_is_told_so_and_what_it_sent_stays(engine: Engine) -> None:
@@ -294,7 +294,7 @@ def test_a_batch_under_another_topic_is_refused(engine: Engine) -> None:
     other = ListSource(2)
     devices.enrol(engine, other.public_key.hex())
     desk.take(messages.topic(other.device, "up", "event"), payload)
-    assert set(desk.ingest.counts.refused) == {ingest.OTHER_LANE, ingest.BROKEN_SIGNATURE}
+    assert set(desk.ingest.counts.refused) == {batches.OTHER_LANE, batches.BROKEN_SIGNATURE}
     assert desk.held() == set()
 
 
