@@ -13,6 +13,7 @@ from receiver.exports import command as exports
 from receiver.figures import command as figures
 from receiver.jt808 import command as jt808
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
+from receiver.people import command as people
 from receiver.pricing.cli import add_to as add_pricing
 from receiver.rating import command as rating
 from receiver.renewals import command as renewals
@@ -49,7 +50,8 @@ def serve(
     if broker is not None:
         settings = replace(settings, broker=replace(settings.broker, url=broker))
     if http is not None:
-        settings = replace(settings, http=parse_http(http))
+        asked = parse_http(http)
+        settings = replace(settings, http=replace(settings.http, host=asked.host, port=asked.port))
     run(settings, embedded_broker, pages)
 
 
@@ -116,3 +118,4 @@ claiming.add_to(app)
 renewals.add_to(app)
 figures.add_to(app)
 database_cli.add_to(app)
+people.add_to(app)

@@ -13,12 +13,13 @@ from sqlalchemy import Engine
 
 from agent import clock
 from agent.errors import ConfigError, RoadwitnessError, UplinkError
-from receiver import db, exposure, packages
+from receiver import commands, db, exposure, packages
 from receiver.broker import EmbeddedBroker
 from receiver.ending import Ending
 from receiver.filestore import FileStore
 from receiver.metrics import Metrics, Timed
 from receiver.mqtt import Reception
+from receiver.registry.worker import Eraser
 from receiver.settings import HttpSettings, ReceiverSettings
 from receiver.webhooks.delivery import Webhooks
 
@@ -41,7 +42,8 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
             stack.callback(broker.close)
             settings = replace(settings, broker=replace(settings.broker, url=broker.open()))
             log.info("broker on %s", settings.broker.url)
-        ended, died = threading.Event(), threading.Event()
+        ending, died = Ending(), threading.Event()
+        stack.callback(ending.close)
         files = FileStore(settings.files, settings.database)
         measured = Metrics(engine)
         server = _server(engine, settings, files, measured) if pages else None
@@ -49,30 +51,32 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
         def end() -> None:
             if not reception.stopping:
                 died.set()
-            ended.set()
+            ending.ask()
             if server is not None:
                 server.should_exit = True
 
         on_package = partial(packages.arrived, engine, files)
-        reception = Reception(engine, settings.broker, settings.group, end, files, on_package)
+        key = commands.command_key(settings)
+        reception = Reception(engine, settings.broker, settings.group, end, files, on_package, key)
         stack.callback(reception.stop)
         measured.watch(reception)
         if settings.metrics.port:
             measured.serve(settings.metrics.port, stack)
+        eraser = Eraser(engine, files)
+        stack.callback(eraser.stop)
+        eraser.start()
         if settings.webhooks:
             webhooks = Webhooks(engine, settings.webhooks)
             stack.callback(webhooks.stop)
             webhooks.start()
         # Before uvicorn, which raises the signals that ended it once more: they must find a handler, not the default.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: ended.set())
+        ending.on_signals()
         reception.start()
         if server is not None:
-            log.info("pages on http://%s:%d", settings.http.host, settings.http.port)
+            log.info("pages on %s", exposure.address(settings.http))
             server.run()
         else:
-            while not clock.wait(ended, 3600.0):
-                pass
+            ending.wait()
         if died.is_set():
             raise RoadwitnessError("receiver: the ingest thread died; its error stands above; please report it")
 
@@ -82,7 +86,8 @@ def serve_in_thread(engine: Engine, http: str, stack: ExitStack, files: FileStor
 
     Without `files` no package is shown.
     """
-    server = _server(engine, ReceiverSettings(http=parse_http(http)), files)
+    database = engine.url.render_as_string(hide_password=False)
+    server = _server(engine, ReceiverSettings(database=database, http=parse_http(http)), files)
     thread = threading.Thread(target=server.run, name="pages", daemon=True)
 
     def stop() -> None:
@@ -111,14 +116,21 @@ def parse_http(text: str) -> HttpSettings:
 def _server(
     engine: Engine, settings: ReceiverSettings, files: FileStore | None, measured: Metrics | None = None
 ) -> uvicorn.Server:
-    from receiver.web import create_app, loopback
+    from receiver.web import create_app
 
+    http = settings.http
+    exposure.check(http)
     app = create_app(engine, settings, files=files)
     config = uvicorn.Config(
         app if measured is None else Timed(app, measured.answered),
-        host=loopback(settings.http.host),
-        port=settings.http.port,
+        host=http.host,
+        port=http.port,
         log_level="warning",
+        ssl_certfile=http.certificate or None,
+        ssl_keyfile=http.key or None,
+        proxy_headers=bool(http.proxies),
+        forwarded_allow_ips=list(http.proxies),
+        server_header=False,
         timeout_graceful_shutdown=END_S,
     )
     return uvicorn.Server(config)

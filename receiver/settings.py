@@ -20,11 +20,15 @@ ZONE: Final = "Asia/Shanghai"  # the product is made for cars in China
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """Where the pages are served."""
+    """Where the pages and the API are served, and how they are protected on the way (receiver.exposure)."""
 
-    host: str = "127.0.0.1"  # pages show where people were and have no sign-in yet: no other host is taken
+    host: str = "127.0.0.1"  # beyond this machine only encrypted
     port: int = 8080
     zone: str = ZONE  # of the pages, as the tz database names it
+    certificate: str = ""  # PEM files of TLS; both or neither
+    key: str = ""
+    hosts: tuple[str, ...] = ()  # the names under which browsers ask from beyond this machine
+    proxies: tuple[str, ...] = ()  # addresses of proxies whose X-Forwarded-For and -Proto are believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,13 @@ class MetricsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PeopleSettings:
+    """How the secrets of second factors are kept."""
+
+    key: str = ""  # file (PKCS #8 PEM, mode 0600), made at first use; "": `people.key` beside the database
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverSettings:
     """All that `receiver.toml` may say."""
 
@@ -70,6 +81,7 @@ class ReceiverSettings:
     group: str = "roadwitness"  # processes of one group share the devices' messages among them
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
+    people: PeopleSettings = field(default_factory=PeopleSettings)
     files: FileSettings = field(default_factory=FileSettings)
     commands: CommandKeySettings = field(default_factory=CommandKeySettings)
     jt808: Jt808Settings = field(default_factory=Jt808Settings)

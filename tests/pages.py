@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_settings
 from datetime import date
 from itertools import pairwise
 from math import cos, pi, radians, sin
@@ -91,16 +92,23 @@ def client(engine: Engine, role: str | None = "owner", *, raising: bool = False,
     An owner is OWNER, and every device that is enrolled by now is his. What the client posts carries its origin and
     the token of its session, as forms do.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # starlette wants httpx2, which is not released for all of our Pythons
-        from starlette.testclient import TestClient
-    app = create_app(engine, SETTINGS, lambda: NOW, **settings)
-    found = TestClient(app, base_url=HOME, raise_server_exceptions=raising, headers={"origin": HOME})
+    chosen = replace_settings(SETTINGS, database=engine.url.render_as_string(hide_password=False))
+    app = create_app(engine, chosen, lambda: NOW, **settings)
+    found = visitor(app, raise_server_exceptions=raising, follow_redirects=True)
     if role is not None:
         session = signed_in(engine, role)
         found.cookies.set("session", session.token)
         found.headers["x-csrf"] = session.csrf
     return found
+
+
+def visitor(app: Any, **more: Any) -> Any:
+    """Return a client over an app that sends the origin of our own pages and follows no redirect."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # starlette wants httpx2, which is not released for all of our Pythons
+        from starlette.testclient import TestClient
+    usual = {"base_url": HOME, "raise_server_exceptions": False, "headers": {"origin": HOME}}
+    return TestClient(app, **{**usual, "follow_redirects": False, **more})
 
 
 def signed_in(engine: Engine, role: str = "owner", owner: str = OWNER, now_ns: int = NOW) -> Session:

@@ -15,7 +15,7 @@ from agent.records import Curve, Quality, Record, Track, Trip
 from receiver import db, fleet, queries
 from receiver.settings import HttpSettings, ReceiverSettings
 from receiver.texts import LANGUAGES, text
-from receiver.web import HEADERS, create_app, loopback
+from receiver.web import HEADERS, create_app
 from tests.pages import NOW, SPEEDING, Desk, S, braking, client, clock_at, drive, open_desk
 from tests.syncing import ListSource, postgresql
 
@@ -494,17 +494,6 @@ def test_static_files_are_served_and_kept(desk: Desk) -> None:
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["x-content-type-options"] == "nosniff"
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
-def test_pages_refuse_to_be_served_beyond_this_machine(host: str) -> None:
-    with pytest.raises(ConfigError, match="unencrypted"):
-        loopback(host)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])
-def test_pages_are_served_to_this_machine(host: str) -> None:
-    assert loopback(host) == host
 
 
 def test_an_unknown_time_zone_is_told_with_near_names(desk: Desk) -> None:

@@ -114,8 +114,12 @@ def turned_away(request: Request) -> Response | None:
     if request.url.path.startswith(API) or request.url.path.endswith(".json") or mode != "navigate":
         return None
     asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    wish = f"?next={quote(asked, safe='/')}" if request.method in SAFE and asked != "/" else ""
-    return RedirectResponse(SIGN_IN + wish, 303)
+    return RedirectResponse(with_next(SIGN_IN, asked if request.method in SAFE else "/"), 303)
+
+
+def with_next(path: str, wish: str) -> str:
+    """Return an address of the sign-in that leads to a page afterwards."""
+    return path if wish == "/" else f"{path}?next={quote(wish, safe='/')}"
 
 
 def safe_next(text: str) -> str:
