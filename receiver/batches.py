@@ -23,6 +23,7 @@ from receiver import claims, commands, lanes, packages, projections
 from receiver.commands import Outgoing
 from receiver.lanes import Book, Hole, Key, Lane
 from receiver.projections import Known
+from receiver.registry import gate
 
 log = logging.getLogger(__name__)
 
@@ -176,8 +177,12 @@ def _write(connection: Connection, book: Book, done: Done, now_ns: int) -> None:
     """Write entries and all that follows from them."""
     known: dict[str, list[Known]] = {}
     telling: dict[str, set[str]] = {}  # devices by the kinds of record that are more than a row
+    withheld = gate.withheld(connection, {key[0] for key in book.fresh})
     for key, those in book.fresh.items():
         for i, (entry, _) in enumerate(those):
+            if entry.kind in gate.DRIVING and key[0] in withheld:
+                those[i] = gate.tombstone(key[0], entry), gate.ERASED
+                continue
             understood, why = projections.read(entry)
             if understood is None:
                 done.flagged += 1

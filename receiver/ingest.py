@@ -20,6 +20,7 @@ from receiver.batches import Batches, Read, acknowledgement, read
 from receiver.commands import Outgoing
 from receiver.filestore import FileStore
 from receiver.projections import Place
+from receiver.registry import gate
 from receiver.transfers import FileMessage, Transfers
 from receiver.underway import Key
 
@@ -211,7 +212,7 @@ class Ingest:
             raise MessageError(OTHER_DEVICE)
         with self._engine.begin() as connection:
             known = _device(connection, device)
-            if known is None or known.state != "accepted":
+            if known is None or known.state != "accepted" or gate.withheld(connection, [device]):
                 return
             _seen(connection, device, now_ns)
             place = Place(live.boot, live.t_ns, live.latitude, live.longitude, live.speed_mps)

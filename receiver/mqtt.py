@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
@@ -22,12 +23,13 @@ from agent.clock import NS_PER_S
 from agent.errors import RoadwitnessError
 from agent.filemessages import FILE_FILTER
 from agent.link import Arrived, BrokerSettings, Delivered, Down, Happening, Link, Refused, Up
-from receiver import commands, packages
+from receiver import commands, db, packages
 from receiver.commands import Outgoing
 from receiver.errands import Errands
 from receiver.filestore import FileStore
 from receiver.ingest import Ingest
 from receiver.packages import Arrival
+from receiver.registry import telling
 from receiver.transfers import FileMessage
 from receiver.underway import Key
 
@@ -53,7 +55,8 @@ class Reception(threading.Thread):
     """Receives until stopped; `on_end` is called when the thread ends, for whatever reason.
 
     `files` keeps the files of packages; `on_package` is called, in a thread of its own, for every package that became
-    whole (receiver.packages.arrived), again after a RoadwitnessError or OSError.
+    whole (receiver.packages.arrived), again after a RoadwitnessError or OSError. `key` signs what devices are told of
+    their owners' consent; without it another process tells them.
     """
 
     def __init__(
@@ -64,11 +67,14 @@ class Reception(threading.Thread):
         on_end: Callable[[], None] | None = None,
         files: FileStore | None = None,
         on_package: Callable[[Arrival], None] | None = None,
+        key: Ed25519PrivateKey | None = None,
     ) -> None:
         super().__init__(name="ingest", daemon=True)
         self.ingest = Ingest(engine, files)
         self._engine = engine
         self._on_package = on_package
+        self._key = key
+        self._tell_again = False  # what was handed over before may be lost with the connection
         self.connected = threading.Event()
         self.overrun = 0  # messages dropped because too many waited; their devices send them again
         self.on_acknowledged: Callable[[float], None] = _unwatched  # seconds from taking messages to acknowledging them
@@ -180,6 +186,7 @@ class Reception(threading.Thread):
                 try:
                     self._publish(self.ingest.greet())
                     self._publish(commands.unsent(self._engine, clock.wall_ns()))
+                    self._tell_consents()
                 except DBAPIError as e:
                     self._say("database", f"cannot be read: {_cause(e)}")
         if now_ns >= self._tend_due_ns:
@@ -189,11 +196,23 @@ class Reception(threading.Thread):
             except DBAPIError as e:
                 self._say("database", f"cannot be read: {_cause(e)}")
 
+    def _tell_consents(self) -> None:
+        """Hand the broker what was agreed to or withdrawn, to be kept for its device."""
+        if self._key is None:
+            return
+        if self._tell_again:
+            self._publish(telling.recent(self._engine, self._key, clock.wall_ns()))
+            self._tell_again = False
+        for device, word in telling.untold(self._engine, self._key):
+            if self._link.publish(*word):
+                telling.told(self._engine, device, word, self._key)
+
     def _note(self, happening: Happening) -> None:
         if isinstance(happening, Up):
             self._say("", f"receiving from broker {self._link.name} (MQTT {happening.version})")
             self._failures = 0
             self.connected.set()
+            self._tell_again = True
         elif isinstance(happening, Down | Refused):
             self.connected.clear()
             self._say("refused" if isinstance(happening, Refused) else "offline", happening.reason)
@@ -242,6 +261,9 @@ class Reception(threading.Thread):
         if len(group) > 1:
             return self.ingest.take_batches([(a.topic, a.payload) for a in group], now_ns)
         outgoing = self.ingest.take(first.topic, first.payload, now_ns)
+        if outgoing and self._key is not None and _sort(first) == "birth":
+            with db.reading(self._engine) as connection:
+                outgoing += telling.outgoing(connection, self._key, messages.address(first.topic).device)
         if first.retained and outgoing and first.topic.endswith("/birth"):
             # The broker kept it from before this process began: its device may wait for one that died.
             outgoing += self.ingest.resume(messages.address(first.topic).device, now_ns)

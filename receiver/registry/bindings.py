@@ -7,7 +7,7 @@ which stands behind the windscreen. Every attempt is a row of the access log.
 import hashlib
 import hmac
 import secrets
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
@@ -100,7 +100,7 @@ def unbind(
         if present is None:
             raise RegistryError(f"device {device[:64]}: is bound to no vehicle", "device", 404)
         consents.end(connection, device, by, f"unbound: {reason}", now_ns)
-        ended = {"ended_utc_ns": now_ns, "ended_by": by[:64], "reason": reason.strip()}
+        ended: dict[str, Any] = {"ended_utc_ns": now_ns, "ended_by": by[:64], "reason": reason.strip()}
         connection.execute(update(tables.binding).where(tables.binding.c.id == present.id).values(**ended))
     return present._replace(**ended)
 

@@ -4,7 +4,7 @@ Each purpose is agreed to on its own (PIPL articles 23 and 29), and withdrawing 
 another purpose ends with it. Withdrawing opens the erasure of what was kept for it, and the device is told.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select
 
@@ -153,7 +153,14 @@ def _append(
     text: dict[str, str],
 ) -> Consent:
     t = tables.consent
-    row = {"device": device, "vin": vin, "owner": owner, "purpose": purpose, "given": given, "at_utc_ns": at_ns}
+    row: dict[str, Any] = {
+        "device": device,
+        "vin": vin,
+        "owner": owner,
+        "purpose": purpose,
+        "given": given,
+        "at_utc_ns": at_ns,
+    }
     row |= {"by": by[:64], "how": how[:200], **text}
     made = connection.execute(insert(t).values(**row)).inserted_primary_key
     assert made is not None
@@ -178,6 +185,6 @@ def _known(purpose: str) -> None:
         raise RegistryError(f"consent: purpose {purpose[:32]!r} is unknown; known: {', '.join(PURPOSES)}", "purpose")
 
 
-def _consent(row: Row[object]) -> Consent:
+def _consent(row: Row[Any]) -> Consent:
     same = {name: getattr(row, name) for name in Consent._fields if name not in ("id", "given")}
     return Consent(id=f"C{row.id}", given=bool(row.given), **same)

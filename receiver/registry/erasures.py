@@ -1,7 +1,7 @@
 """Erasures that were asked for: one row each, open until everything is gone that no open claim needs."""
 
 import json
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Row, insert, select
 
@@ -59,6 +59,6 @@ def listed(connection: Connection, *, device: str = "", owner: str = "", most: i
     return [_erasure(row) for row in connection.execute(query)]
 
 
-def _erasure(row: Row[object]) -> Erasure:
+def _erasure(row: Row[Any]) -> Erasure:
     plain = {name: getattr(row, name) for name in Erasure._fields if name not in ("removed", "kept")}
     return Erasure(**plain, removed=json.loads(row.removed), kept=json.loads(row.kept))

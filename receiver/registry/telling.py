@@ -10,12 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine, delete, select
 
 from agent import messages
+from agent.clock import NS_PER_S
 from agent.consentmessages import TOPIC, Word, encode_word
 from receiver import db
 from receiver.commands import Outgoing
 from receiver.registry import consents, tables
 
 MOST_AT_ONCE: Final = 1000
+AGAIN_NS: Final = 86_400 * NS_PER_S
 
 
 def word_of(connection: Connection, device: str) -> Word | None:
@@ -40,6 +42,15 @@ def untold(engine: Engine, key: Ed25519PrivateKey) -> list[tuple[str, Outgoing]]
     with db.reading(engine) as connection:
         devices = connection.execute(select(t.c.device).order_by(t.c.device).limit(MOST_AT_ONCE)).scalars().all()
         return [(device, message) for device in devices for message in outgoing(connection, key, device)]
+
+
+def recent(engine: Engine, key: Ed25519PrivateKey, now_ns: int) -> list[Outgoing]:
+    """Return what was agreed to or withdrawn within a day: a broker may lack it to which the connection was lost."""
+    t = tables.consent
+    with db.reading(engine) as connection:
+        query = select(t.c.device).where(t.c.at_utc_ns > now_ns - AGAIN_NS).distinct().limit(MOST_AT_ONCE)
+        devices = connection.execute(query).scalars().all()
+        return [message for device in devices for message in outgoing(connection, key, device)]
 
 
 def told(engine: Engine, device: str, message: Outgoing, key: Ed25519PrivateKey) -> None:
