@@ -22,6 +22,12 @@ PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\ntrailer\n<< /Root 1 0 R
 MP4 = struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0) + struct.pack(">I4s", 8, b"moov")
 
 
+def with_stream(words: bytes, body: bytes) -> bytes:
+    """Return a PDF with one stream."""
+    stream = b"3 0 obj\n<< " + words + b" >>\nstream\n" + body + b"\nendstream\nendobj\n"
+    return PDF.replace(b"trailer", stream + b"trailer")
+
+
 def png(width: int, height: int) -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -52,6 +58,9 @@ def claim(insurer: Insurer, tmp_path: Path) -> str:
         (JPEG, "image/jpeg"),
         (png(40, 30), "image/png"),
         (PDF, "application/pdf"),
+        (PDF.replace(b"/Type", b"/OpenAction [3 0 R /Fit] /Type"), "application/pdf"),  # where it is opened
+        (with_stream(b"/Subtype /Image /Filter /DCTDecode", b"\x01/JS \x02/AA "), "application/pdf"),  # by chance
+        (with_stream(b"/Type /ObjStm /Filter /FlateDecode", zlib.compress(b"1 0 << /S /GoTo >>")), "application/pdf"),
         (MP4, "video/mp4"),
         (b"RIFF" + struct.pack("<I", 8) + b"WEBPVP8 ", "image/webp"),
         (MP4.replace(b"isom", b"heic").replace(b"moov", b"meta"), "image/heic"),
@@ -75,6 +84,15 @@ def test_document_is_what_its_content_says(data: bytes, media: str) -> None:
         (png(0, 1), "no size"),
         (PDF[:-7], "cut off"),
         (PDF.replace(b"/Type", b"/OpenAction << /JS (x) >> /Type"), "by itself"),
+        (PDF.replace(b"/Type", b"/OpenAction << /S /J#61vaScript >> /Type"), "by itself"),
+        (with_stream(b"/Type /ObjStm /N 1 /Filter /FlateDecode", zlib.compress(b"1 0 << /S /Launch >>")), "by itself"),
+        (with_stream(b"/Type /Obj#53tm /N 1", b"1 0 << /S /SubmitForm >>"), "by itself"),
+        (with_stream(b"/Type /ObjStm /Filter /LZWDecode", b"x"), "cannot be looked into"),
+        (with_stream(b"/Type /ObjStm /Filter [/ASCIIHexDecode /FlateDecode]", b"78>"), "cannot be looked into"),
+        (with_stream(b"/Type /ObjStm /Filter /FlateDecode", b"damaged"), "cannot be looked into"),
+        (with_stream(b"/Type /ObjStm /Filter /FlateDecode", zlib.compress(bytes(40 << 20))), "cannot be looked into"),
+        (PDF.replace(b"/Root", b"/Encrypt 2 0 R /Root"), "locked"),
+        (PDF.replace(b"endobj", b"endobj 4 0 obj << >> stream\nhidden 5 0 obj << /S /Launch >>"), "by itself"),
         (MP4[:-1], "cut off"),
         (MP4[:16] + struct.pack(">I4s", 3, b"moov"), "damaged"),
         (MP4[:16], "cut off"),
