@@ -247,6 +247,44 @@ def test_a_standing_car_hit_from_behind_is_a_crash_also_when_the_brakes_hold_it(
     assert crash.known_ns - crash.t_ns < 120_000_000
 
 
+@pytest.mark.parametrize("gap_s", [0.0, 0.15, 0.5, 1.5, 3.0, 6.0])
+@pytest.mark.parametrize("lost_s", [0.1, 0.2, 0.4, 0.6])
+def test_an_accelerometer_that_falls_silent_in_the_collision_does_not_unmake_it(lost_s: float, gap_s: float) -> None:
+    """A blow on a waiting car is judged 0.6 s later: by what was seen of it, however long nothing is heard."""
+    of = hit(calm(), 12.0, 14.0, 0.12, from_deg=180)
+    of.push[(of.t > 12.12) & (of.t < 12.62), 0] -= 0.75 * G  # tyres
+    block = block_of(of.says("Obd.Speed", 0.0, 2.0).says("Power.Ignition", 1.0, 1.0))
+    lost_ns, back_ns = round((12 + lost_s) * 1e9), round((12 + lost_s + gap_s) * 1e9)
+    (crash,) = crashes(detect(block[(block["t"] < lost_ns) | (block["t"] >= back_ns)], LEVEL)[0])
+    assert abs(crash.t_ns - 12_000_000_000) < 10_000_000
+    assert crash.delta_v_mps is not None
+    assert crash.delta_v_mps > 8.0 * KMH  # what had been seen, at least
+    assert crash.direction_clock == 6
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(4.0, 12.0), st.floats(0.0, 5.0)), min_size=1, max_size=4),
+    st.sampled_from([None, 0.0, 14.0]),
+    st.sampled_from([0.0, 1.0]),
+    st.sampled_from([0.004, 0.06, 0.12]),
+    st.lists(st.integers(0, 40_000), max_size=4),
+)
+def test_gaps_anywhere_raise_nothing_and_depend_on_no_blocks(
+    gaps: list[tuple[float, float]], speed: float | None, ignition: float, seconds: float, cuts: list[int]
+) -> None:
+    of = hit(hit(calm(16.0), 8.0, 20.0, seconds), 9.4, 12.0, 0.06, 90).says("Power.Ignition", ignition, 1.0)
+    if speed is not None:
+        of.says("Gnss.Speed", speed)
+    block = block_of(of)
+    t_s = block["t"] / 1e9
+    block = block[~np.logical_or.reduce([(t_s >= at) & (t_s < at + length) for at, length in gaps])]
+    whole, detector = detect(block, LEVEL)
+    cut, other = detect(block, LEVEL, cuts=[c for c in cuts if c < len(block)])
+    assert cut == whole
+    assert other.counts == detector.counts
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 40_000), max_size=30), st.sampled_from([0.0, 14.0]))
 def test_any_cut_into_blocks_gives_the_same_records(cuts: list[int], speed: float) -> None:

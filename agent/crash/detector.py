@@ -14,7 +14,7 @@ import numpy as np
 from agent.blocks import BLOCK, Block
 from agent.crash import measure as of
 from agent.crash import stream as on
-from agent.crash.evidence import LOOK_NS, SECOND, Evidence
+from agent.crash.evidence import FELL_BEFORE_NS, HANDLED_BEFORE_NS, LOOK_NS, SECOND, Evidence
 from agent.crash.found import Incident, Plan, bump, crash
 from agent.crash.measure import Floats
 from agent.crash.settings import CrashSettings
@@ -45,8 +45,6 @@ STEADY_NS: Final = 100_000_000
 SHAKEN_NS: Final = 400_000_000
 MEASURED_NS: Final = 340_000_000  # after time zero: 300 ms and the tail
 ROLL_PATIENCE_NS: Final = 5 * SECOND
-HANDLED_BEFORE_NS: Final = SECOND
-FELL_BEFORE_NS: Final = SECOND // 2
 FLAG_NS: Final = 3 * SECOND  # a flag of the vehicle within so much belongs to the collision
 IMU_FROM_HZ: Final = 40.0  # slower ones cannot see a collision
 VIOLENT_G: Final = 2.0
@@ -228,7 +226,7 @@ class CrashDetector:
     def _bump(self, begin: int, end: int, mean_mps: float, peak_mps2: float, now: int) -> None:
         """A blow that is no crash: of the road, of a door, of the box, or of who hit the parked car."""
         sets = self._settings
-        parked = self._parked(begin, now)
+        parked = self._evidence.parked(begin, now)
         least_g = sets.parked_g if parked else sets.bump_g
         if mean_mps < least_g * G * sets.onset_longitudinal_ms / 1e3:
             return  # a soft one of a car whose ignition is off, but which moves, or whose box is handled
@@ -257,15 +255,6 @@ class CrashDetector:
                 (rounded[0], rounded[1], rounded[2]),
                 self._evidence.place(begin, now),
             )
-        )
-
-    def _parked(self, begin: int, now: int) -> bool:
-        """Say whether a blow hit a parked car whose box nobody held."""
-        return (
-            self._evidence.moving(begin) is not True
-            and self._evidence.switched_off(now)
-            and int(self._s["handled_t"]) < begin - HANDLED_BEFORE_NS
-            and int(self._s["fell_t"]) < begin - FELL_BEFORE_NS
         )
 
     def _rolled(self, leaning_ns: int, now: int) -> None:
@@ -420,10 +409,17 @@ class CrashDetector:
     def _trace(self, gravity: Floats, now: int) -> of.Trace:
         return of.trace(self._ring, self._times, self._s, gravity, self._mount, now - 2 * SECOND)
 
+    def _seen(self, incident: Incident, now: int) -> of.Trace:
+        """Return the trace around an incident; after a gap, which empties the ring, the last that had its time zero."""
+        seen = self._trace(incident.gravity, min(now, incident.zero_ns + SWING_NS))
+        if len(seen.t) > 1 and seen.t[0] <= incident.zero_ns:
+            incident.seen = seen
+        return incident.seen or seen
+
     def _measure(self, incident: Incident) -> None:
         if incident.gravity is None:
             return
-        seen = self._trace(incident.gravity, incident.zero_ns + SECOND // 2)
+        seen = self._seen(incident, incident.zero_ns + SECOND // 2)
         if len(seen.t) < 2 or seen.t[-1] <= incident.zero_ns:
             return
         incident.measured = of.measure(seen, incident.zero_ns, self._settings)
@@ -433,7 +429,7 @@ class CrashDetector:
         """Say whether nearly all of the velocity change came at once: that moves a box, not a car."""
         if (incident.rate_hz or 0.0) < KNOCK_FROM_HZ:
             return False
-        seen = self._trace(incident.gravity, incident.zero_ns + SECOND // 2)
+        seen = self._seen(incident, incident.zero_ns + SECOND // 2)
         return of.early_share(seen, incident.zero_ns, self._knock_ns(incident)) >= KNOCK_SHARE
 
     def _knock_ns(self, incident: Incident) -> int:
@@ -469,7 +465,7 @@ class CrashDetector:
         if self._turning(now) and degrees(acos(min(1.0, float(was @ is_now)))) > self._settings.handled_deg:
             return "handled"
         gentle = self._turning(now) and int(s["stirred_t"]) < zero - HANDLED_BEFORE_NS
-        seen = self._trace(incident.gravity, now)
+        seen = self._seen(incident, now)
         if not self._turning(now):  # a car that stands is pushed once; a box in the hand again and again
             before = of.pushed(seen, zero - SECOND, zero - STEADY_NS, self._settings)
             if before or (not locked and of.pushed(seen, zero + SHAKEN_NS, now, self._settings)):

@@ -15,6 +15,8 @@ SECOND: Final = 1_000_000_000
 LOOK_NS: Final = 1_500_000_000  # rows of state come so much later than the samples (docs/decisions/0040)
 ROWS_KEPT_NS: Final = 30 * SECOND
 BEFORE_NS: Final = 3 * SECOND  # a speed this old is still the one before
+HANDLED_BEFORE_NS: Final = SECOND
+FELL_BEFORE_NS: Final = SECOND // 2
 SOURCE_SILENT_NS: Final = 5 * SECOND
 REVS_DRIVEN: Final = 1500.0  # rpm: an engine that still drives the car along; idling is below
 STILL_MPS: Final = 0.5
@@ -134,6 +136,15 @@ class Evidence:
         s = self._s
         silent = now_ns - int(s["held_t"][on.REVS]) > SOURCE_SILENT_NS  # an engine of which nothing is known
         return not silent and now_ns - max(int(s["ran_t"]), int(s["moved_t"])) > on.PARKED_NS
+
+    def parked(self, begin_ns: int, now_ns: int) -> bool:
+        """Say whether a blow hit a parked car whose box nobody held."""
+        return (
+            self.moving(begin_ns) is not True
+            and self.switched_off(now_ns)
+            and int(self._s["handled_t"]) < begin_ns - HANDLED_BEFORE_NS
+            and int(self._s["fell_t"]) < begin_ns - FELL_BEFORE_NS
+        )
 
     def lost_speed(self, source: int, from_ns: int, to_ns: int, now_ns: int, stale: bool) -> bool:
         """Say whether the speed that `source` lost between two times was the vehicle's: it stands since then.

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import Any, Final, Literal
 
-from agent.crash.measure import CURVE_STEP_MS, Measure
+from agent.crash.measure import CURVE_STEP_MS, Measure, Trace
 from agent.records import Crash, CrashKind, Event, Severity, incident_id
 
 VERSION: Final = 1  # of every rule below; raised when a rule changes what it finds
@@ -37,6 +37,7 @@ class Incident:
     number: int = 1
     since_previous_ns: int | None = None
     mount_confidence: float = 0.0
+    seen: Trace | None = None  # the last trace that reached back to time zero
     measured: Measure | None = None
     roll_deg: float | None = None
     speed_before_mps: float | None = None
