@@ -19,6 +19,13 @@ ZONE: Final = "Asia/Shanghai"  # the product is made for cars in China
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiverBrokerSettings(BrokerSettings):
+    """As a device's, with more under way: what waits here is stored in one transaction."""
+
+    in_flight: int = 256
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSettings:
     """Where the pages and the API are served, and how they are protected on the way (receiver.exposure)."""
 
@@ -79,7 +86,7 @@ class ReceiverSettings:
 
     database: str = DEFAULT_URL
     group: str = "roadwitness"  # processes of one group share the devices' messages among them
-    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    broker: ReceiverBrokerSettings = field(default_factory=ReceiverBrokerSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     people: PeopleSettings = field(default_factory=PeopleSettings)
     files: FileSettings = field(default_factory=FileSettings)
