@@ -79,7 +79,7 @@ class Camera(Protocol):
 
 def is_device(source: str) -> bool:
     """Say whether a source is a V4L2 device."""
-    return source.startswith("/dev/")
+    return source.startswith("/dev/") and not source.startswith("/dev/shm/")  # files in memory
 
 
 def is_url(source: str) -> bool:
