@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.clock import iso_utc
-from receiver import command_cli, crash_cli, database_cli
+from receiver import command_cli, crash_cli, database_cli, dispute_cli, policy_cli
 from receiver.claiming import command as claiming
 from receiver.exports import command as exports
 from receiver.figures import command as figures
@@ -16,6 +16,7 @@ from receiver.options import Config, Db, Json, open_database, print_json, settin
 from receiver.people import command as people
 from receiver.pricing.cli import add_to as add_pricing
 from receiver.rating import command as rating
+from receiver.registry import command as registry
 from receiver.renewals import command as renewals
 from receiver.scoring import command as scoring
 
@@ -115,7 +116,10 @@ rating.add_to(app)
 exports.add_to(app)
 jt808.add_to(app)
 claiming.add_to(app)
+dispute_cli.add_to(app)
+policy_cli.add_to(app)
 renewals.add_to(app)
 figures.add_to(app)
 database_cli.add_to(app)
 people.add_to(app)
+registry.add_to(app)

@@ -103,6 +103,23 @@ def on(connection: Connection, day: date, *, device: str = "", vin: str = "", pl
     return []
 
 
+def listed(
+    connection: Connection,
+    after: str = "",
+    most: int = 1000,
+    *,
+    device: str = "",
+    vin: str = "",
+    plate: str = "",
+    owner: str = "",
+) -> list[Policy]:
+    """Return policies by id, those beyond `after`: of a device, a VIN, a plate, an owner, or all."""
+    t = tables.policy
+    given = ((t.c.device, device), (t.c.vin, vin), (t.c.plate, plate), (t.c.owner, owner))
+    of = [column == value for column, value in given if value]
+    return _of(connection, select(t).where(t.c.id > after, *of).order_by(t.c.id).limit(most))
+
+
 def ending(connection: Connection, first: date, last: date) -> list[Policy]:
     """Return the policies whose last day lies between two days, both included, the earliest end first."""
     t = tables.policy

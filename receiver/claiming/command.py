@@ -11,6 +11,7 @@ import typer
 from agent import clock
 from agent.clock import iso_utc
 from agent.errors import RoadwitnessError
+from receiver.claiming import papers
 from receiver.moments import read_moment
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 
@@ -25,6 +26,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,6}")
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
+    papers.add_to(claims)
     app.add_typer(claims, name="claims")
 
 
