@@ -1,12 +1,17 @@
 """Owners, vehicles, bindings and consents at the receiver."""
 
+import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
+from typer.testing import CliRunner
 
 from receiver import access, db
+from receiver.cli import app
 from receiver.registry import bindings, consents, erasures, owners, tables, vehicles, wording
 from receiver.registry.owners import Owner
 from receiver.registry.refusals import RegistryError
@@ -193,3 +198,40 @@ def test_every_purpose_has_its_text_in_both_languages(purpose: str) -> None:
     for version in wording.versions(purpose):
         assert set(version.languages) == set(wording.LANGUAGES)
         assert len({shown.digest for shown in version.languages.values()}) == 2
+
+
+def test_the_command_line_binds_agrees_withdraws_and_erases(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/r.db"
+    engine = db.open_database(url)
+    enrolled(engine)
+    cli = CliRunner()
+
+    def run(words: str, *more: str) -> Any:
+        done = cli.invoke(app, [*words.split(), *more, "--db", url, "--json"])
+        assert done.exit_code == 0, (words, done.output, done.exception)
+        return json.loads(done.stdout)
+
+    run("owners put K-1", "--name", "王 店主")
+    car_ = f"vehicles put {VIN} --owner K-1 --use-class family --seats 5 --energy fuel --first-registered 2020-05-04"
+    run(f"{car_} --plate 鲁A12345")
+    code = run(f"vehicles code {VIN}")["code"]
+    assert run(f"bind {DEVICE} {VIN} --code {code} --by technician")["bound_by"] == "technician"
+    assert run("vehicles list --owner K-1")["vehicles"][0]["device"] == DEVICE
+    assert run("owners list")["owners"] == [{"id": "K-1", "name": "王 店主", "vehicles": [VIN]}]
+    assert run("bindings")["bindings"][0]["mismatch"] == ""
+    assert run("bindings --mismatch")["bindings"] == []
+    assert run(f"consent give {DEVICE} recording", "--how", "sheet 4711")["id"] == "C1"
+    assert len(run(f"consent withdraw {DEVICE} recording")["withdrawn"]) == 1
+    assert [c["given"] for c in run(f"consent show {DEVICE}")["consents"]] == [True, False]
+    assert run("erasure run")["done"] == [1]
+    assert run("erasure ask --owner K-1")["erasures"] == [2]
+    assert [e["state"] for e in run("erasure show")["erasures"]] == ["open", "done"]
+    assert run(f"unbind {DEVICE} --reason sold")["reason"] == "sold"
+    said = cli.invoke(app, ["consent", "text", "video", "--language", "en"]).stdout
+    assert said.startswith("Filming with the car's camera")
+    done = cli.invoke(app, ["my-data", "K-1", "--out", str(tmp_path / "k.zip"), "--db", url])
+    assert done.exit_code == 0, done.output
+    assert zipfile.is_zipfile(tmp_path / "k.zip")
+    refused = cli.invoke(app, ["vehicles", "code", OTHER_VIN, "--db", url])
+    assert "is not registered" in str(refused.exception)
+    engine.dispose()

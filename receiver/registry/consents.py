@@ -59,7 +59,7 @@ def give(
     `version` is that of the text; one that is not the newest any more is refused (409), so that nobody agrees to what
     was changed meanwhile; empty takes the newest. Raise RegistryError.
     """
-    _known(purpose)
+    known(purpose)
     text = latest(purpose)
     if version not in ("", text.version):
         raise RegistryError(f"consent to {purpose}: the text is now {text.version}; read it again", "version", 409)
@@ -84,7 +84,7 @@ def withdraw(
 
     What was kept for it is erased (receiver.registry.erasing), on the device within seconds of its being told.
     """
-    _known(purpose)
+    known(purpose)
     access.append(engine, Look(by, address, device[:64], "", "consent", f"withdraw {purpose}"), now_ns)
     with engine.begin() as connection:
         rows = _withdraw(connection, device, purpose, by, how, now_ns)
@@ -96,6 +96,15 @@ def withdraw(
 def end(connection: Connection, device: str, by: str, how: str, now_ns: int) -> None:
     """End everything that was agreed to for a device, because it leaves the car; nothing is erased by this."""
     _withdraw(connection, device, "recording", by, how, now_ns)
+
+
+def owner_of(connection: Connection, device: str) -> str:
+    """Return whose consents a device has had last, or whose vehicle it was in last; empty for nobody's."""
+    t, b, v = tables.consent, tables.binding, tables.vehicle
+    agreed = select(t.c.owner).where(t.c.device == device).order_by(t.c.id.desc()).limit(1)
+    drove = select(v.c.owner).select_from(b.join(v, v.c.vin == b.c.vin)).where(b.c.device == device)
+    found = connection.execute(agreed).scalar() or connection.execute(drove.order_by(b.c.id.desc()).limit(1)).scalar()
+    return found or ""
 
 
 def in_force(connection: Connection, device: str, purpose: str, at_ns: int) -> Consent | None:
@@ -180,7 +189,8 @@ def _whose(connection: Connection, device: str) -> tuple[str, str]:
     return car.vin, car.owner
 
 
-def _known(purpose: str) -> None:
+def known(purpose: str) -> None:
+    """Raise RegistryError for a purpose that does not exist."""
     if purpose not in PURPOSES:
         raise RegistryError(f"consent: purpose {purpose[:32]!r} is unknown; known: {', '.join(PURPOSES)}", "purpose")
 

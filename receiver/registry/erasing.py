@@ -17,7 +17,7 @@ from receiver import access, db
 from receiver.access import Look
 from receiver.filestore import FileStore
 from receiver.rating.tables import kept_score
-from receiver.registry import erasures, gate, tables
+from receiver.registry import consents, erasures, exporting, gate, tables
 from receiver.registry.erasures import Erasure
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,26 @@ def run(engine: Engine, files: FileStore | None, now_ns: int, stopped: Callable[
         with engine.connect() as raw:
             raw.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was overwritten stands there too
     return done
+
+
+def ask(
+    engine: Engine, now_ns: int, *, owner: str = "", device: str = "", by: str = access.LOCAL, address: str = ""
+) -> list[int]:
+    """Withdraw all that an owner agreed to, or for one device, and ask for the erasure of all; return the numbers.
+
+    What is erased already is asked for again: more may have come before it was withdrawn. Devices that are another
+    owner's now are left alone.
+    """
+    with db.reading(engine) as connection:
+        devices = sorted(exporting.devices_ever(connection, owner)) if owner else [device]
+    made = []
+    for one in devices:
+        access.append(engine, Look(by, address, one[:64], "", "erasure", f"ask {owner}"[:100]), now_ns)
+        with engine.begin() as connection:
+            of = owner or consents.owner_of(connection, one)
+            consents.end(connection, one, by, "erasure asked for", now_ns)
+            made.append(erasures.open_for(connection, one, of, "recording", by, now_ns))
+    return made
 
 
 def _erase(engine: Engine, files: FileStore | None, erasure: Erasure, now_ns: int, stopped: Callable[[], bool]) -> bool:
