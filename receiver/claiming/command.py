@@ -1,6 +1,7 @@
 """`roadwitness receiver claims`: the queue, one claim, a report, cars and losses, checks, assessment, settlement."""
 
 import re
+from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -70,7 +71,7 @@ def show(
         raise RoadwitnessError(f"--lang {language!r}: known are {', '.join(LANGUAGES)}")
     found = reading.claim(open_database(config, database), load_book(), claim)
     if as_json:
-        print_json(msgspec.to_builtins(found, enc_hook=_told))
+        print_json({f.name: _named(getattr(found, f.name)) for f in fields(found)})
         return
     words = wording.text(language)
     typer.echo(f"{found.id}  {words.among('state', found.state)}  {found.device}  {found.incident}")
@@ -282,6 +283,13 @@ def _yuan(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation as e:
         raise RoadwitnessError(f"{text!r} is no amount; write yuan like 8600.00") from e
+
+
+def _named(value: Any) -> Any:
+    """Make JSON's own types of a part of a claim; tuples with names keep them."""
+    if isinstance(value, list):
+        return [_named(one) for one in value]
+    return msgspec.to_builtins(value._asdict() if hasattr(value, "_asdict") else value, enc_hook=_told)
 
 
 def _told(value: object) -> object:
