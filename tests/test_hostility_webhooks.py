@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select, update
 
+from agent import clock
 from agent.errors import ConfigError
 from receiver import db
 from receiver.claiming import history
+from receiver.rating import scores
+from receiver.registry import consents
+from receiver.scoring.model import DEFAULT_MODEL, model
 from receiver.settings import load_settings
 from receiver.webhooks import delivery, gathering
 from receiver.webhooks.posting import SIGNATURE
 from receiver.webhooks.settings import HookSettings
 from receiver.webhooks.tables import outbox
-from tests.pages import NOW, Desk, S, open_desk
+from tests.pages import NOW, Desk, S, clock_at, drive, open_desk, own
 from tests.test_notices import SECRET, web
 
 H = 3600 * S
@@ -97,6 +102,29 @@ def test_a_device_is_lost_once_each_time_it_falls_silent(desk: Desk, tmp_path: P
     assert len({row.event for row in rows(desk.engine)}) == 2
 
 
+def test_scores_of_a_month_that_ended_are_told_once_each_with_kilometres_and_no_place(
+    desk: Desk, tmp_path: Path
+) -> None:
+    source = desk.enrol()
+    own(desk.engine)
+    consents.give(desk.engine, source.device, "recording", NOW - 60 * 24 * H, by="owner-1")
+    consents.give(desk.engine, source.device, "scoring", NOW - 60 * 24 * H, by="owner-1")
+    desk.send(source, [clock_at(NOW - 30 * 24 * H), *drive()])
+    hooks = hook(tmp_path, "https://claims.example/x", events=["score.published"])
+    gathering.gather(desk.engine, hooks, NOW)
+    with desk.engine.begin() as connection:
+        for period in ("2026-10", "2026-11"):
+            scores.score_device(connection, source.device, period, model(DEFAULT_MODEL), NOW)
+    assert gathering.gather(desk.engine, hooks, NOW + 60 * S) == 0  # not so soon again
+    assert gathering.gather(desk.engine, hooks, NOW + H) == 1  # November has not ended
+    assert gathering.gather(desk.engine, hooks, NOW + 2 * H) == 0
+    told = json.loads(rows(desk.engine)[0].body)
+    assert told["id"] == f"score.published:{source.device}:{DEFAULT_MODEL}:2026-10:1"
+    assert told["data"].keys() == {
+        "device", "vin", "model", "period", "revision", "score", "km", "credibility", "relativity",
+    }  # fmt: skip
+
+
 def test_what_is_not_taken_is_tried_later_each_time_and_not_for_ever(
     desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -149,10 +177,6 @@ def test_the_thread_tells_and_ends(desk: Desk, tmp_path: Path) -> None:
         step(desk.engine, "opened", "", "reported")
         thread = delivery.Webhooks(desk.engine, hooks)
         thread.start()
-        import threading
-
-        from agent import clock
-
         pause = threading.Event()
         for _ in range(3000):
             if taken:
