@@ -56,7 +56,7 @@ def read(entry: Entry) -> tuple[Known | None, str]:
         record = decoder.decode(entry.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None, INVALID_BODY
-    shown = _SHOWN.get(entry.kind)
+    shown = SHOWN.get(entry.kind)
     values = _clock(record) if shown is None else shown.values(record)
     return (Known(entry, record, values), "") if _storable(values) else (None, INVALID_BODY)
 
@@ -134,7 +134,7 @@ _of_reply: Final = attrgetter(*_REPLY)
 _clock: Final = attrgetter("t_ns", "offset_ns", "quality", "uncertainty_ns")
 
 _IDENTITY: Final = ("device", "lineage", "lane", "seq", "boot", "received_utc_ns")
-_SHOWN: Final[dict[str, Shown]] = {
+SHOWN: Final[dict[str, Shown]] = {
     "trip": Shown(db.trip, ("t_ns", *_TRIP, "events"), _trip),
     "event": Shown(db.harsh_event, (*_EVENT, "unit", "rule"), _event),
     "track": Shown(db.track, ("t_ns", "trip_t_ns", "points", "error_m"), _track),
@@ -145,7 +145,7 @@ _SHOWN: Final[dict[str, Shown]] = {
     "package": Shown(db.package, ("t_ns", "incident", "complete", "files", "bytes"), _package),
     "reply": Shown(db.reply, (*_REPLY, "command_id", "incident", "command", "actor"), _reply),
 }
-_COLUMNS: Final = {kind: _IDENTITY + shown.columns for kind, shown in _SHOWN.items()}
+_COLUMNS: Final = {kind: _IDENTITY + shown.columns for kind, shown in SHOWN.items()}
 
 
 def project(connection: Connection, known: Mapping[str, Sequence[Known]], now_ns: int) -> None:
@@ -167,7 +167,7 @@ def project(connection: Connection, known: Mapping[str, Sequence[Known]], now_ns
             ):
                 places[device] = place
     for kind, these in rows.items():
-        bulk.put(connection, _SHOWN[kind].table, _COLUMNS[kind], these)
+        bulk.put(connection, SHOWN[kind].table, _COLUMNS[kind], these)
     if clocks:
         _learn_clocks(connection, clocks)
     if places:

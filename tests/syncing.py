@@ -139,31 +139,52 @@ def mosquitto(folder: Path, *lines: str, anonymous: bool = True) -> Iterator[Mos
         broker.stop()
 
 
+class PostgreSQL:
+    """A PostgreSQL of one's own, reached by a socket in its folder, which can be stopped and started again."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found:
+            pytest.skip("Debian package postgresql is not installed")
+        self._programs = found[-1].parent
+        # The server refuses to run as root; the package's own user may not see pytest's folders.
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        self.folder = Path(tempfile.mkdtemp(prefix="rw-postgresql-"))
+        if self._as_user:
+            shutil.chown(self.folder, "postgres")
+        self._data = self.folder / "data"
+        self.url = f"postgresql+psycopg://rw@/postgres?host={self.folder}"
+        self._run("initdb", "-D", str(self._data), "-A", "trust", "-U", "rw", "--no-sync", "-E", "UTF8")
+
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off -c max_connections=30"
+        self._run("pg_ctl", "-D", str(self._data), "-l", str(self.folder / "log"), "-o", options, "-w", "start")
+
+    def stop(self) -> None:
+        """End it as a crash would: connections are cut, and what was committed is found in its log again."""
+        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as_user, str(self._programs / program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder)
+        assert done.returncode == 0, done.stderr
+
+
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """Run a PostgreSQL of one's own, reached by a socket in its folder; give its URL."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("Debian package postgresql is not installed")
-    programs = found[-1].parent
-    # The server refuses to run as root; the package's own user may not see pytest's folders.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    folder = Path(tempfile.mkdtemp(prefix="rw-postgresql-"))
+    """Run a PostgreSQL of one's own; give its URL."""
+    with restartable_postgresql() as server:
+        yield server.url
+
+
+@contextmanager
+def restartable_postgresql() -> Iterator[PostgreSQL]:
+    server = PostgreSQL()
     try:
-        if as_user:
-            shutil.chown(folder, "postgres")
-        data = folder / "data"
-
-        def run(*command: str) -> None:
-            done = subprocess.run([*as_user, *command], capture_output=True, text=True, cwd=folder)
-            assert done.returncode == 0, done.stderr
-
-        run(str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "rw", "--no-sync", "-E", "UTF8")
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c max_connections=30"
-        run(str(programs / "pg_ctl"), "-D", str(data), "-l", str(folder / "log"), "-o", options, "-w", "start")
+        server.start()
         try:
-            yield f"postgresql+psycopg://rw@/postgres?host={folder}"
+            yield server
         finally:
-            run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+            server.stop()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(server.folder, ignore_errors=True)
