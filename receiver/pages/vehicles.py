@@ -4,12 +4,15 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
+from sqlalchemy import Engine
 from starlette.exceptions import HTTPException
 
-from receiver import askedwords, commands, crashes, crashwords, fleet, queries, views
+from receiver import askedwords, commands, crashes, crashwords, db, fleet, queries, views
+from receiver.pages import owner_disputes
 from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
+from receiver.rating import scores
 from receiver.site import Site
 
 Anybody = Annotated[Person, Depends(needs("account.use"))]
@@ -38,7 +41,8 @@ def add(app: FastAPI, site: Site) -> None:
         if found is None:
             raise HTTPException(404)
         rows, shown = queries.trips(engine, device, page_number)
-        running = views.told(words, queries.open_events(engine, device), None)
+        unended = queries.open_events(engine, device)
+        running = views.told(words, unended, None)
         crashed, _ = crashes.crashes(engine, device)
         return site.page(
             request,
@@ -49,6 +53,8 @@ def add(app: FastAPI, site: Site) -> None:
             days=views.days(words, rows),
             shown=shown,
             running=running,
+            contested=owner_disputes.contested(engine, words, device, unended),
+            score=_kept_score(engine, device),
             crashes=[crashwords.line(words, row) for row in crashed],
             asked=[askedwords.line(words, one) for one in commands.asked(engine, device, words.now_ns)],
         )
@@ -69,7 +75,9 @@ def add(app: FastAPI, site: Site) -> None:
             raise HTTPException(404)
         rows, shown = queries.events(engine, device, page_number)
         told = views.told(words, rows, None)
-        return site.page(request, "events.html", words=words, device=device, events=told, shown=shown)
+        contested = owner_disputes.contested(engine, words, device, rows)
+        values = {"device": device, "events": told, "shown": shown, "contested": contested}
+        return site.page(request, "events.html", words=words, **values)
 
     @app.api_route("/vehicles/{device}/trips/{trip_id}", methods=["GET", "HEAD"])
     def trip(request: Request, person: Reader, device: str, trip_id: views.Id) -> Response:
@@ -77,5 +85,15 @@ def add(app: FastAPI, site: Site) -> None:
         found = queries.trip(engine, device, trip_id)
         if found is None:
             raise HTTPException(404)
+        site.note(request, "trip", device, name=str(trip_id))
         words = site.words_of(request)
-        return site.page(request, "trip.html", words=words, trip=found, view=views.trip(words, found))
+        values = {"trip": found, "view": views.trip(words, found)}
+        contested = owner_disputes.contested(engine, words, device, found.events, found.row)
+        return site.page(request, "trip.html", words=words, contested=contested, **values)
+
+
+def _kept_score(engine: Engine, device: str) -> int | None:
+    """Return the score that was kept last; a page of a car does not wait for a new one."""
+    with db.reading(engine) as connection:
+        kept = scores.latest(connection, device)
+    return None if kept is None else kept.score

@@ -49,7 +49,7 @@ def add(connection: Connection, name: str, role: str, now_ns: int, owner: str = 
     if connection.execute(taken).first() is not None:
         raise AccountError(f"name {name!r}: is given already")
     person = Person(secrets.name(), name, role, owner)
-    row = {"id": person.id, "name": name, "role": role, "owner": owner, "state": "active"}
+    row: dict[str, Any] = {"id": person.id, "name": name, "role": role, "owner": owner, "state": "active"}
     row |= {"password": "", "totp_secret": "", "totp_step": 0, "made_utc_ns": now_ns}
     connection.execute(insert(table).values(**row))
     return person
@@ -76,7 +76,7 @@ def every(engine: Engine) -> list[Account]:
     columns = (t.id, t.name, t.role, t.owner, t.state, t.password != "", t.totp_secret != "")
     with db.reading(engine) as connection:
         rows = connection.execute(select(*columns).order_by(t.name))
-        return [Account(*row[:5], bool(row[5]), bool(row[6])) for row in rows]
+        return [Account(r.id, r.name, r.role, r.owner, r.state, bool(r[5]), bool(r[6])) for r in rows]
 
 
 def secrets_of(connection: Connection, name: str) -> Row[Any] | None:

@@ -37,10 +37,10 @@ FACTOR: Final = Limit(5, 3600)  # of 10^6 codes three are right: asked only afte
 
 
 class Tried(NamedTuple):
-    """An attempt: nothing may be tried for `wait_ns`, or it was the `count`th in a row."""
+    """An attempt: nothing may be tried for `wait_ns`, or it was the `nth` in a row."""
 
     wait_ns: int
-    count: int
+    nth: int
 
 
 def attempt(engine: Engine, kinds: Sequence[tuple[str, Limit]], now_ns: int) -> Tried:

@@ -46,7 +46,7 @@ def with_password(engine: Engine, name: str, password: str, seat: Seat, now_ns: 
     with db.reading(engine) as connection:
         row = accounts.secrets_of(connection, name)
     if not passwords.matches(row.password if row is not None else "", password) or row is None:
-        _refused(engine, row, seat, tried.count, now_ns)
+        _refused(engine, row, seat, tried.nth, now_ns)
         return Outcome()
     anew = passwords.hashed(password) if passwords.outdated(row.password) else ""
     with engine.begin() as connection:
@@ -68,7 +68,7 @@ def with_factor(engine: Engine, sealer: Sealer, half: Session, code: str, seat: 
             limits.forgive_one(connection, limits.of_address(seat.address))
             sessions.end(connection, half.person.id, half.id)
             return _begin(connection, half.person, seat, now_ns)
-    _refused(engine, half.person, seat, tried.count, now_ns)
+    _refused(engine, half.person, seat, tried.nth, now_ns)
     return Outcome()
 
 
@@ -149,7 +149,7 @@ def password_again(engine: Engine, session: Session, password: str, seat: Seat, 
     with db.reading(engine) as connection:
         row = accounts.secrets_of(connection, session.person.name)
     if row is None or not passwords.matches(row.password, password):
-        _refused(engine, row, seat, tried.count, now_ns)
+        _refused(engine, row, seat, tried.nth, now_ns)
         return Outcome()
     with engine.begin() as connection:
         limits.forgive(connection, by_name)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
@@ -54,7 +54,8 @@ def add(
     if connection.execute(select(table.c.id).where(func.lower(table.c.name) == name.lower())).first() is not None:
         raise AccountError(f"name {name!r}: is given already")
     token = PREFIX + secrets.make()
-    row = {"id": f"t-{secrets.name()}", "name": name, "hash": secrets.hashed(token), "role": role, "owner": owner}
+    row: dict[str, Any] = {"id": f"t-{secrets.name()}", "name": name, "hash": secrets.hashed(token)}
+    row |= {"role": role, "owner": owner}
     row |= {
         "scopes": " ".join(sorted({*scopes, ALWAYS})),
         "made_utc_ns": now_ns,
