@@ -1,15 +1,57 @@
-"""What the whole suite shares: its options, and a broker of either kind."""
+"""What the whole suite shares: its options, where it writes, its order, and a broker of either kind."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30  # a whole run leaves some 200 MB there until it ends
+
+# Files in which a worker stays for long, the longest first (`pytest --durations=0`): one that began last would let the
+# other worker wait for its end.
+LONG = [
+    "crash_demo",
+    "bad_luck_devices",
+    "crash_faults_power",
+    "crash_pages",
+    "replay_command",
+    "power_daemon",
+    "daemon",
+    "crash_power_cut",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rebuild-golden", action="store_true", help="write tests/golden anew; explain the change in the commit"
     )
+
+
+_ours: list[str] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let tmp_path be in memory where there is room: half of the time is else spent on waiting for a disk to sync."""
+    if config.option.basetemp or hasattr(config, "workerinput"):
+        return
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+        _ours.append(tempfile.mkdtemp(prefix="roadwitness-tests-", dir=MEMORY))
+        config.option.basetemp = _ours[0]
+
+
+def pytest_unconfigure() -> None:
+    while _ours:
+        shutil.rmtree(_ours.pop(), ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}.py": at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
