@@ -26,7 +26,7 @@ S = 1_000_000_000
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 100
 BOOTS = 10
-START_S = 5.0  # from the fork; some 0.1 s on an idle machine
+START_S = 20.0  # from the fork, whatever else the machine does; some 0.1 s on an idle one
 
 
 class Lives:
@@ -43,19 +43,23 @@ class Lives:
         self.durable: dict[str, int] = {}  # lane -> sequence that the daemon called stored
         self.lives: list[tuple[str, int, int, int]] = []  # that stored samples: boot, from, number, up to
 
-    def live(self, boot: str, start_ns: int, most_s: float, number: int = signal.SIGKILL) -> tuple[int, int]:
-        """Let one life begin and send it a signal after `most_s` of real time; return its status and its end."""
+    def live(
+        self, boot: str, start_ns: int, most_s: float, number: int = signal.SIGKILL, *, since: str = "born"
+    ) -> tuple[int, int]:
+        """Let one life begin and send it a signal; return its status and its end.
+
+        It comes `most_s` of real time after the process is born or, on a machine as slow as it likes, after samples of
+        this life are durable ("upto").
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"boot": boot, "start_ns": start_ns}) + "\n")
         self.process.stdin.flush()
-        spoke = False
+        spoke, end = False, None
         while True:
             kind, *rest = self.process.stdout.readline().split()
             if kind == "born":
-                end = threading.Timer(most_s, os.kill, (int(rest[0]), number))
-                end.start()
-                born_ns = clock.monotonic_ns()
+                pid, born_ns = int(rest[0]), clock.monotonic_ns()
             elif kind == "seq":
                 self.durable[rest[0]] = max(int(rest[1]), self.durable.get(rest[0], 0))
             elif kind == "upto":
@@ -65,8 +69,12 @@ class Lives:
                 spoke = True
                 self.lives[-1] = (boot, start_ns, int(rest[0]), int(rest[1]))
             elif kind == "gone":
+                assert end is not None, "it ended by itself"
                 end.join()
                 return int(rest[0]), int(rest[1])
+            if kind == since and end is None:
+                end = threading.Timer(most_s, os.kill, (pid, number))
+                end.start()
 
     def end(self) -> None:
         assert self.process.stdin is not None
@@ -90,10 +98,11 @@ def test_killed_100_times_at_any_moment_it_keeps_what_it_called_stored_and_recov
     start_ns = 1000 * S
     for turn in range(KILLS):
         boot = f"{turn * BOOTS // KILLS:032x}"
-        status, end_ns = lives.live(boot, start_ns, chance.uniform(0.0, 0.3))
+        since = chance.choice(["born", "upto"])
+        status, end_ns = lives.live(boot, start_ns, chance.uniform(0.0, 0.3), since=since)
         assert status == signal.SIGKILL
         start_ns = end_ns + chance.randrange(S, 3 * S)
-    status, _ = lives.live(f"{BOOTS:032x}", start_ns, 1.0, signal.SIGTERM)
+    status, _ = lives.live(f"{BOOTS:032x}", start_ns, 1.0, signal.SIGTERM, since="upto")
     assert status == 0
     assert len(lives.lives) > KILLS // 4, "too few lives got so far as to store anything"
     s = AgentConfig()

@@ -71,13 +71,13 @@ def test_killed_around_time_zero_it_has_the_crash_and_completes_the_package(
         given = {"folder": str(folder), "boot": BOOT, "samples": str(samples)}
         speed = SPEED if kill_s < T0_S + 3 else 8 * SPEED
         killed = forks(**given, start_s=69.3, speed=speed, kill_s=kill_s)
-        newest_s = killed["newest_ns"] / S
+        newest_s, waited_s = killed["newest_ns"] / S, 3 * killed["late_s"]  # a sample is handed on by three threads
         crashes, reached_s = stored(folder)
         if speed == SPEED:
             # 1 s at most (benchmarks/crashrecord.py); here every delay of the disk counts SPEED times. Before a crash
             # is known, a second of wall time may pass between two commits
-            assert max(reached_s, 69.3) >= newest_s - (1.5 if crashes else 2.5), (kill_s, newest_s)
-        if newest_s >= T0_S + 1.5 and speed == SPEED:
+            assert max(reached_s, 69.3) >= newest_s - (1.5 if crashes else 2.5) - waited_s, (kill_s, newest_s)
+        if newest_s >= T0_S + 1.5 + waited_s and speed == SPEED:
             assert crashes, (kill_s, newest_s)
             assert len(incidents(folder / PACKAGES)) == 1
         again = chance.random() < 0.5
@@ -98,9 +98,11 @@ def test_killed_around_time_zero_it_has_the_crash_and_completes_the_package(
         for incident in found:
             assert incident.record_final
             record = read_record(incident.folder)
-            cut = min(10.0, reached_s - T0_S)
             went_on = again and newest_s + 0.6 < T0_S + 10  # it was back before the last window ended
-            assert record.reached_s == pytest.approx(10.0 if went_on else cut, abs=0.02)
+            # the record of a crash may be on disk some moments before the samples that it was made of
+            least_s, most_s = (10.0, 10.0) if went_on else (min(10.0, t - T0_S) for t in (reached_s, newest_s))
+            assert record.reached_s is not None
+            assert least_s - 0.02 <= record.reached_s <= most_s + 0.02
             (imu,) = [t for t in record.tables if t.file == "imu.csv"]
             lines = (incident.folder / "imu.csv").read_text().splitlines()
             assert len(lines) == imu.rows + 1
