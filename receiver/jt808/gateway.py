@@ -21,6 +21,7 @@ from receiver.jt808.link import pause
 from receiver.jt808.positions import Place
 from receiver.jt808.settings import Jt808Settings
 from receiver.jt808.terminal import Terminal
+from receiver.registry import consents
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,10 @@ class Gateway:
             try:
                 for device in await self.ask(lambda c: self._news(c, list(terminals))):
                     terminals[device].news.set()
+                for device, span in (await self.ask(lambda c: _spans(c, list(terminals)))).items():
+                    if terminals[device].allowed != span:  # the owner agreed, or withdrew
+                        terminals[device].allowed = span
+                        terminals[device].news.set()
             except SQLAlchemyError as e:
                 log.warning("jt808: database: %s", e)
             await pause(self.settings.poll_s)
@@ -115,6 +120,13 @@ class Gateway:
         for names in _chunks(list(self.settings.terminals)):
             live = table.c.device.in_(names) & table.c.state.in_(("connecting", "online", "broken"))
             connection.execute(table.update().where(live).values(**gone))
+
+
+def _spans(connection: Connection, devices: Sequence[str]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for names in _chunks(devices):
+        found |= consents.spans(connection, names, "regulator")
+    return found
 
 
 def _chunks(devices: Sequence[str]) -> Iterator[Sequence[str]]:

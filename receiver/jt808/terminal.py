@@ -18,6 +18,7 @@ from receiver.jt808.link import Link, LinkBroken, TooLate, pause
 from receiver.jt808.messages import Answer, Authentication, Registration, RegistrationAnswer
 from receiver.jt808.positions import Due, Place
 from receiver.jt808.settings import Jt808Settings, TerminalSettings
+from receiver.registry import consents
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Terminal:
 
     def __init__(self, device: str, settings: TerminalSettings, office: Office) -> None:
         self.news = asyncio.Event()
+        self.allowed = settings.allowed  # by the owner's consent at the receiver where there is any, else by the file
         self._device = device
         self._of = settings
         self._office = office
@@ -87,7 +89,9 @@ class Terminal:
 
     async def _due_for_link(self) -> bool:
         """Say whether there is a reason for a link; a terminal whose consent ended needs one to sign off."""
-        since_ns, until_ns = self._of.allowed
+        agreed = await self._office.ask(lambda c: consents.spans(c, [self._device], "regulator"))
+        self.allowed = agreed.get(self._device, self._of.allowed)
+        since_ns, until_ns = self.allowed
         now_ns = clock.wall_ns()
         if since_ns <= now_ns < until_ns:
             return True
@@ -99,6 +103,10 @@ class Terminal:
         if now_ns < since_ns:  # it begins later
             await self._until(since_ns)
             return True
+        if self._device in agreed:  # the owner may agree again
+            self.news.clear()
+            await self.news.wait()
+            return await self._due_for_link()
         return False
 
     async def _session(self) -> None:
@@ -110,7 +118,7 @@ class Terminal:
             await self._sign_in(link)
             await self._say("online", "")
             with suppress(TooLate):
-                while clock.wall_ns() < self._of.allowed[1]:
+                while clock.wall_ns() < self.allowed[1]:
                     await self._tell(link, began_ns)
             await link.ask(messages.DEREGISTER, b"")
             await self._office.note(lambda c: tables.keep_code(c, self._device, None))
@@ -133,7 +141,7 @@ class Terminal:
     async def _register(self, link: Link) -> str:
         s, of = self._office.settings, self._of
         asked = Registration(s.province, s.city, s.maker, s.model, of.terminal, of.plate_colour, of.plate)
-        answer = await link.ask(messages.REGISTER, asked.encode(), self._of.allowed[1])
+        answer = await link.ask(messages.REGISTER, asked.encode(), self.allowed[1])
         if not isinstance(answer, RegistrationAnswer):
             raise Refused(f"the platform answers a registration with the general result {answer.result}")
         if answer.result != messages.REGISTERED:
@@ -154,7 +162,7 @@ class Terminal:
         """Tell where the device is now, then what is due; when nothing is, wait for news or say that we live."""
         await self._tell_live(link)
         self.news.clear()
-        datum, allowed = self._office.settings.datum, self._of.allowed
+        datum, allowed = self._office.settings.datum, self.allowed
         due = await self._office.ask(lambda c: positions.due(c, self._device, allowed, datum))
         while due:
             n = await self._tell_some(link, due, began_ns)
@@ -167,7 +175,7 @@ class Terminal:
         if left_s <= 0:
             await self._send(link, messages.HEARTBEAT, b"")
             left_s = self._office.settings.heartbeat_s
-        end_s = (self._of.allowed[1] - clock.wall_ns()) / NS_PER_S
+        end_s = (self.allowed[1] - clock.wall_ns()) / NS_PER_S
         await link.idle(self.news, max(0.0, min(left_s, end_s)))
 
     async def _tell_live(self, link: Link) -> None:
@@ -175,7 +183,7 @@ class Terminal:
         if place is None or (place.boot, place.t_ns) == self._told_live:
             return
         now_ns = clock.wall_ns()
-        since_ns, until_ns = self._of.allowed
+        since_ns, until_ns = self.allowed
         fresh = now_ns - place.utc_ns <= self._office.settings.fresh_s * NS_PER_S
         if not fresh or not since_ns <= place.utc_ns < until_ns:
             return
@@ -231,7 +239,7 @@ class Terminal:
 
     async def _send(self, link: Link, id: int, body: bytes) -> int:
         """Send what the owner's consent covers, so nothing after its end; return the platform's result."""
-        answer = await link.ask(id, body, self._of.allowed[1])
+        answer = await link.ask(id, body, self.allowed[1])
         self._told_ns = clock.monotonic_ns()
         if not isinstance(answer, Answer):
             raise LinkBroken(f"the platform answers 0x{id:04x} with a registration")

@@ -4,6 +4,7 @@ Each purpose is agreed to on its own (PIPL articles 23 and 29), and withdrawing 
 another purpose ends with it. Withdrawing opens the erasure of what was kept for it, and the device is told.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select
@@ -15,6 +16,7 @@ from receiver.registry.refusals import RegistryError
 from receiver.registry.wording import current, latest
 
 PURPOSES: Final = ("recording", "scoring", "video", "regulator", "clip")
+ALWAYS_NS: Final = 2**62
 # purpose -> what must be agreed to as well: it makes no sense alone
 RESTS_ON: Final[dict[str, tuple[str, ...]]] = {
     "recording": (),
@@ -98,6 +100,20 @@ def end(connection: Connection, device: str, by: str, how: str, now_ns: int) -> 
     _withdraw(connection, device, "recording", by, how, now_ns)
 
 
+def spans(connection: Connection, devices: Iterable[str], purpose: str) -> dict[str, tuple[int, int]]:
+    """Return from when until when (UTC ns, the end excluded) a purpose was agreed to last, by device.
+
+    Devices about which nobody ever said anything here are left out: their paper counts.
+    """
+    t = tables.consent
+    of = (t.c.device.in_(sorted(set(devices))), t.c.purpose == purpose)
+    found: dict[str, tuple[int, int]] = {}
+    for row in connection.execute(select(t.c.device, t.c.given, t.c.at_utc_ns).where(*of).order_by(t.c.id)):
+        since_ns, _ = found.get(row.device, (row.at_utc_ns, 0))
+        found[row.device] = (row.at_utc_ns, ALWAYS_NS) if row.given else (since_ns, row.at_utc_ns)
+    return found
+
+
 def owner_of(connection: Connection, device: str) -> str:
     """Return whose consents a device has had last, or whose vehicle it was in last; empty for nobody's."""
     t, b, v = tables.consent, tables.binding, tables.vehicle
@@ -127,7 +143,7 @@ def standing(connection: Connection, device: str) -> dict[str, Consent]:
 
 
 def _in_force(connection: Connection, device: str, purpose: str) -> bool:
-    return in_force(connection, device, purpose, 2**62) is not None
+    return in_force(connection, device, purpose, ALWAYS_NS) is not None
 
 
 def _withdraw(connection: Connection, device: str, purpose: str, by: str, how: str, now_ns: int) -> list[Consent]:
