@@ -138,11 +138,12 @@ def _read(name: str) -> "list[Policy]":
     if len(data) > MOST_BYTES:
         raise RoadwitnessError(f"{name}: has more than {MOST_BYTES:,} bytes; split it")
     try:
-        found = msgspec.json.decode(data, type=list[_Policy] if data.lstrip()[:1] == b"[" else _Policy)
+        whole = data if data.lstrip()[:1] == b"[" else b"[%b]" % data
+        found = msgspec.json.decode(whole, type=list[_Policy])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise RoadwitnessError(f"{name}: {e}") from e
     told = []
-    for p in found if isinstance(found, list) else [found]:
+    for p in found:
         same = {f: getattr(p, f) for f in p.__struct_fields__ if f not in ("premium_yuan", "covers")}
         try:
             covers = tuple(Cover(c.code, None if c.sum_yuan is None else _fen(c.sum_yuan), c.waived) for c in p.covers)

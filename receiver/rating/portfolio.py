@@ -177,7 +177,7 @@ def _correlation(joint: Sequence[Any]) -> float | None:
     spread = [sum(part[side] ** 2 * part[2] for part in parts) for side in (0, 1)]
     if not all(s > 0.0 for s in spread):
         return None
-    return sum(x * y * count for x, y, count in parts) / sqrt(spread[0] * spread[1])
+    return float(sum(x * y * count for x, y, count in parts)) / sqrt(spread[0] * spread[1])
 
 
 def _mean_ranks(joint: Sequence[Any], side: int) -> dict[int, float]:

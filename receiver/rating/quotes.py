@@ -96,7 +96,7 @@ def quote(connection: Connection, asked: Asked, book: RateBook, now_ns: int, by:
     answer = price(replace(asked.request, telematics=told), book, local_day(now_ns))
     text = msgspec.json.encode(answer)
     owner = asked.owner or (car.owner if car else renewed.owner if renewed else "")
-    row = {
+    row: dict[str, Any] = {
         "device": asked.device,
         "vin": car.vin if car else renewed.vin if renewed else "",
         "owner": owner,
