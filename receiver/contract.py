@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from agent import commandmessages, filemessages, messages
+from agent import commandmessages, consentmessages, filemessages, messages
 from agent.records import KINDS
 
 # file stem -> type
@@ -25,6 +25,8 @@ TYPES: Final[dict[str, Any]] = {
     "files": filemessages.Files,
     "command": commandmessages.Command,
     "signed-command": commandmessages.SignedCommand,
+    "consent": consentmessages.Word,
+    "signed-consent": consentmessages.SignedWord,
     "clip-arguments": commandmessages.ClipArguments,
     **{f"record-{kind}": record for kind, record in KINDS.items()},
 }
