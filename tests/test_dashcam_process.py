@@ -253,9 +253,9 @@ def steady(count: int, *, end: object = None, picture=scene):
 def test_a_camera_that_hangs_ends_the_process_with_its_name_and_every_segment_whole(tmp_path: Path) -> None:
     camera = CameraSettings(source="/dev/video9", mode="encode", width=320, height=180, encoder="libx264")
     settings = config({"front": camera}, hang_s=12.0)
-    object.__setattr__(settings, "hang_s", 0.8)  # libraries wait longer; this source does not
+    object.__setattr__(settings, "hang_s", 2.0)  # libraries wait longer; this source does not
     dashcam = Dashcam(settings, tmp_path / "video", boot=BOOT, make=images([steady(20, end="hang")]))
-    with pytest.raises(HangError, match=r"front \(/dev/video9\): hangs in read for 0.8 s; the process ends"):
+    with pytest.raises(HangError, match=r"front \(/dev/video9\): hangs in read for 2 s; the process ends"):
         dashcam.run()
     state = read_state(tmp_path / "video", "front")
     assert state.state == "lost"
@@ -317,11 +317,11 @@ def test_a_camera_that_hung_often_is_left_alone_while_another_works(tmp_path: Pa
 
     def make(wish, raw_wanted):
         opened.append(wish.source)
+        threading.Timer(1.0, dashcam.stop).start()
         return Script(wish, steady(10)(), Offer("rawvideo", 320, 180, 30.0))
 
     both = {n: CameraSettings(source=f"/dev/{n}", mode="encode", width=320, height=180) for n in ("front", "rear")}
     dashcam = Dashcam(config(both), tmp_path / "video", boot=BOOT, make=make)
-    threading.Timer(1.0, dashcam.stop).start()
     dashcam.run()
     assert opened == ["/dev/rear"]
 
@@ -329,10 +329,10 @@ def test_a_camera_that_hung_often_is_left_alone_while_another_works(tmp_path: Pa
 def test_an_unplugged_camera_is_told_and_filmed_again_when_it_returns(tmp_path: Path) -> None:
     camera = CameraSettings(source="/dev/video9", mode="encode", width=320, height=180, encoder="libx264")
     gone = DriverError("/dev/video9: read: no such device")
-    health = HealthSettings(lost_s=0.5)
+    health = HealthSettings(lost_s=1.0)
     make = images([steady(15, end=gone), gone, gone, steady(40)])
     dashcam = Dashcam(
-        config(camera, health=health, retry_s=0.5, retry_cap_s=0.5), tmp_path / "video", boot=BOOT, make=make
+        config(camera, health=health, retry_s=0.8, retry_cap_s=0.8), tmp_path / "video", boot=BOOT, make=make
     )
     seen = []
     publish = dashcam._publish
@@ -348,8 +348,8 @@ def test_an_unplugged_camera_is_told_and_filmed_again_when_it_returns(tmp_path: 
     gap = int(np.diff(shown).argmax())
     assert gap == 14
     whole = found(tmp_path / "video")
-    assert whole[0].end_ns - shown[gap] < 0.1 * S  # the hole is between segments, and is not hidden
-    assert abs(lost.since_ns - shown[gap]) < 0.1 * S
+    assert whole[0].end_ns - shown[gap] < 0.5 * S  # the hole is between segments, and is not hidden
+    assert abs(lost.since_ns - shown[gap]) < 0.5 * S
 
 
 def test_an_encoder_that_cannot_keep_up_leaves_pictures_out_and_says_so(tmp_path: Path, monkeypatch) -> None:
@@ -381,8 +381,12 @@ def test_an_encoder_that_cannot_keep_up_leaves_pictures_out_and_says_so(tmp_path
 def test_a_full_disk_is_told_costs_what_it_must_and_no_more(tmp_path: Path, monkeypatch) -> None:
     source = film_h264(tmp_path / "s.mp4", 4.5, gop=15)
     real, full = writing.os.writev, []
+    timers = [threading.Timer(1.3, lambda: full.append(1)), threading.Timer(2.4, full.clear)]
 
     def writev(descriptor, parts):
+        if not timers[0].ident:  # they count from the first picture
+            for timer in timers:
+                timer.start()
         if full and sum(map(len, parts)) > 1:
             real(descriptor, [b"".join(parts)[:50]])  # a part of it, as a disk does that fills up
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -393,8 +397,6 @@ def test_a_full_disk_is_told_costs_what_it_must_and_no_more(tmp_path: Path, monk
     seen = []
     publish = dashcam._publish
     dashcam._publish = lambda *a: (publish(*a), seen.append(a[0].state))  # type: ignore[method-assign]
-    threading.Timer(1.3, lambda: full.append(1)).start()
-    threading.Timer(2.4, full.clear).start()
     dashcam.run()
     refused = [s for s in seen if "disk" in s.problems]
     assert refused
@@ -411,9 +413,18 @@ def test_a_full_disk_is_told_costs_what_it_must_and_no_more(tmp_path: Path, monk
 
 
 def test_systemd_hears_of_the_start_of_pictures_and_of_the_end_and_nothing_while_none_come(tmp_path: Path) -> None:
+    heard = []
+
+    def listen():
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard.append(systemd.recv(4096).decode())
+
     def silent():
         yield from steady(40)()
-        for _ in range(40):
+        for i in range(80):
+            if i == 40:  # two seconds after the last picture: that it came has been told
+                listen()
             yield None
 
     camera = CameraSettings(source="/dev/video9", mode="encode", width=320, height=180, encoder="libx264")
@@ -422,13 +433,11 @@ def test_systemd_hears_of_the_start_of_pictures_and_of_the_end_and_nothing_while
         systemd.setblocking(False)
         line = Watchdog(str(tmp_path / "notify"), 3 * S // 2)
         Dashcam(config(camera), tmp_path / "video", boot=BOOT, watchdog=line, make=images([silent])).run()
-        heard = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                heard.append(systemd.recv(4096).decode())
-    assert heard[:2] == ["STATUS=films front", "READY=1"]
-    assert heard[-1] == "STOPPING=1"
-    assert 1 <= heard.count("WATCHDOG=1") <= 3  # three and a half seconds, of which two are silent
+        first = list(heard)
+        listen()
+    assert first[:2] == ["STATUS=films front", "READY=1"]
+    assert "WATCHDOG=1" in first
+    assert heard[len(first) :] == ["STOPPING=1"]
 
 
 def test_a_bug_in_a_thread_ends_the_process(tmp_path: Path, monkeypatch) -> None:
