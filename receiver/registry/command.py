@@ -64,7 +64,7 @@ def list_owners(config: Config = None, database: Db = None, as_json: Json = Fals
     with db.reading(open_database(config, database)) as connection:
         found = [(o, of_owner(connection, o.id)) for o in kept.listed(connection)]
     rows = [{"id": o.id, "name": o.name, "vehicles": [v.vin for v in cars]} for o, cars in found]
-    _listed("owners", rows, [f"{r['id']}  {r['name']}  {', '.join(r['vehicles'])}" for r in rows], as_json)  # type: ignore[arg-type]
+    _listed("owners", rows, [f"{r['id']}  {r['name']}  {', '.join(r['vehicles'])}" for r in rows], as_json)
 
 
 @vehicles.command(
