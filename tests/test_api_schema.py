@@ -30,7 +30,7 @@ CHECKS = [
     known_checks.response_schema_conformance,
     known_checks.negative_data_rejection,
 ]
-EXAMPLES = 6  # of each kind for each of some 50 operations: they stay within 40 s together
+EXAMPLES = 5  # of each kind for each of some 50 operations: they stay within 40 s together
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from receiver.settings import FileSettings
 from tests.api import V1, Bureau, client, open_bureau, policy
 from tests.fuzzing import run
 
-SQL = ("' OR '1'='1", "1; DROP TABLE claim; --", '" UNION SELECT 1 --', "%' AND 1=1", "x\0y", "\\", "0x31", "1e9")
+SQL = ("' OR '1'='1", '1"; DROP TABLE claim; --', "%' UNION SELECT 1 --\\", "x\0y")
 PATHS = (
     "..%2f..%2fetc%2fpasswd",
     "%2e%2e%2fmanifest.json",
@@ -61,7 +61,7 @@ def counted(bureau: Bureau) -> dict[str, int]:
 def test_damaged_messages_raise_nothing_and_nothing_is_stored_that_nobody_signed(tmp_path: Path) -> None:
     """The short form of `python -m benchmarks fuzz`, which takes a million."""
     engine = quick(tmp_path)
-    found = run(engine, FileStore(FileSettings(root=str(tmp_path / "files")), str(engine.url)), 4000, seed=7)
+    found = run(engine, FileStore(FileSettings(root=str(tmp_path / "files")), str(engine.url)), 3000, seed=7)
     engine.dispose()
     assert found.raised == {}
     assert found.forged == 0
@@ -167,6 +167,7 @@ def test_json_that_is_deep_wide_or_large_costs_a_refusal(bureau: Bureau) -> None
         b"\xff\xfe{\x00}\x00",
         b"NaN",
         b'{"start": "9999999999-01-01"}',
+        b'{"said": "a\\u0000b", "why": "a\\u0000b"}',
     ]
     for path in ("/claims", "/prices", "/quotes", f"/devices/{bureau.device}/consents"):
         for body in bodies:

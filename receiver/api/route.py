@@ -7,15 +7,17 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
+from receiver.api.answers import JSON
 from receiver.api.here import enter
 from receiver.api.paces import Paces
-from receiver.api.problems import ProblemError, of_exception, response
+from receiver.api.problems import ProblemError, of_exception, response, wrong
 
 MOST_JSON: Final = 64 * 1024
 BODY_LIMIT: Final = "x-most-bytes"  # in a route's openapi_extra
 TAKES: Final = "x-takes"  # media types, in a route's openapi_extra; JSON without it
 
 
+_NUL: Final = "holds the character NUL, which no text has and PostgreSQL does not keep"
 paces: Final = Paces()
 
 
@@ -27,7 +29,7 @@ class Bounded(APIRoute):
         go_on = super().get_route_handler()
         extra = self.openapi_extra or {}
         most = int(extra.get(BODY_LIMIT, MOST_JSON))
-        takes = tuple(extra.get(TAKES, ("application/json",)))
+        takes = tuple(extra.get(TAKES, (JSON,)))
         reads = self.body_field is not None or TAKES in extra
 
         async def answered(request: Request) -> Response:
@@ -43,6 +45,8 @@ class Bounded(APIRoute):
         async def bounded(request: Request) -> Response:
             if request.state.person is not None:
                 paces.take(request.state.person.id)
+            if b"%00" in request.scope["query_string"]:
+                raise wrong("query", _NUL)
             body = await _body(request, most if reads else 0)
             request.state.body = request._body = body
             if reads and body:
@@ -50,6 +54,8 @@ class Bounded(APIRoute):
                 if kind not in takes and not any(t == "*/*" for t in takes):
                     detail = f"{kind[:60] or 'a body without a type'} is not taken here; send {', '.join(takes)}"
                     raise ProblemError(415, "unsupported-media-type", detail, headers={"Accept": ", ".join(takes)})
+                if kind == JSON and b"\\u0000" in body:
+                    raise wrong("body", _NUL)
             return await go_on(request)
 
         return answered
