@@ -5,6 +5,7 @@ import json
 import random
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from receiver.registry.exporting import export_owner
 from tests import sample_records
 from tests.registering import NOW, OTHER_VIN, VIN, agreed, bound, car, registered
 from tests.sample_records import S, clock_record
+from tests.syncing import postgresql
 from tests.test_ingest import Desk
 from tests.uploading import file_store
 
@@ -29,10 +31,13 @@ DRIVEN = (db.trip, db.harsh_event, db.track, db.curve)
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    made = db.open_database(f"sqlite:///{tmp_path}/r.db")
-    yield made
-    made.dispose()
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """SQLite, and where a test asks for it PostgreSQL."""
+    with ExitStack() as stack:
+        on_server = getattr(request, "param", "sqlite") == "postgresql"
+        made = db.open_database(stack.enter_context(postgresql()) if on_server else f"sqlite:///{tmp_path}/r.db")
+        stack.callback(made.dispose)
+        yield made
 
 
 class World(Desk):
@@ -106,6 +111,7 @@ def gone(world: World) -> None:
     assert [word for word in (b"distance_m", b"dlat_e7", b"harsh_braking") if word in bodies] == []
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 def test_t_priv_2_what_was_withdrawn_is_marked_and_erased_but_the_evidence_of_an_open_claim(world: World) -> None:
     assert all(world.count(t) == 1 for t in (db.trip, db.harsh_event, db.track, db.crash))
     consents.withdraw(world.engine, world.device, "recording", NOW + S, by="K-1")
