@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import select, update
 
 from receiver import access, db
+from receiver.pages.account import browser as called
 from receiver.people import accounts, invites, limits, passwords, sessions, tables
 from receiver.people.gate import safe_next
 from receiver.settings import PeopleSettings, ReceiverSettings
@@ -361,6 +362,23 @@ def test_passwords_are_kept_as_rfc_9106_recommends(monkeypatch: pytest.MonkeyPat
     assert not passwords.matches("no hash", "Straße")
     assert passwords.outdated(PasswordHasher(1, 8, 1).hash("x"))
     assert not passwords.outdated(kept)
+
+
+def test_a_form_that_is_too_large_or_hides_its_size_is_not_read(browser: Any) -> None:
+    assert browser.post("/sign-in", data={"name": "x" * 70_000}).status_code == 413
+    assert browser.post("/sign-in", content=iter([b"name=x"])).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("agent", "shown"),
+    [
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0", "Edge · Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/604.1", "Safari · iPhone"),
+        ("curl/8.5.0", "curl/8.5.0"),
+    ],
+)
+def test_browsers_are_called_as_people_call_them(agent: str, shown: str) -> None:
+    assert called(agent) == shown
 
 
 def test_what_cannot_be_logged_does_not_happen(desk: Desk, browser: Any) -> None:

@@ -1,6 +1,6 @@
 """The own account of whoever is signed in: sessions, password, second factor, and the way out."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, FastAPI, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -14,8 +14,27 @@ from receiver.people.signing import Outcome
 from receiver.site import Site
 
 Anybody = Annotated[Person, Depends(needs("account.use"))]
-PASSWORD = "/account/password"
-FACTOR = "/account/factor"
+PASSWORD: Final = "/account/password"
+FACTOR: Final = "/account/factor"
+# what stands in a browser's User-Agent -> its name; the first that fits, for most of them name others too
+BROWSERS: Final = (
+    ("MicroMessenger/", "WeChat"),
+    ("Edg/", "Edge"),
+    ("OPR/", "Opera"),
+    ("SamsungBrowser/", "Samsung Internet"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+SYSTEMS: Final = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("HarmonyOS", "HarmonyOS"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+)
 
 
 def add(app: FastAPI, site: Site) -> None:
@@ -32,6 +51,7 @@ def add(app: FastAPI, site: Site) -> None:
             422 if wrong[0] else 200,
             sessions=sessions.of_person(engine, person.id, site.now_ns()),
             own=request.state.session.id,
+            browser=browser,
             factor=row is not None and bool(row.totp_secret),
             obliged=person.role in signing.OBLIGED,
             has_password=row is not None and bool(row.password),
@@ -100,6 +120,12 @@ def add(app: FastAPI, site: Site) -> None:
         answer = RedirectResponse(gate.SIGN_IN, 303)
         gate.take_cookie(request, answer)
         return answer
+
+
+def browser(agent: str) -> str:
+    """Name a browser and its system as people call them, or repeat what it says it is."""
+    names = [next((shown for sign, shown in table if sign in agent), "") for table in (BROWSERS, SYSTEMS)]
+    return " · ".join(names) if all(names) else agent[:60]
 
 
 def anew(request: Request, outcome: Outcome) -> Response:
