@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import ran
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 KINDS = {"harsh_braking", "harsh_acceleration", "harsh_cornering", "speeding", "idling", "over_rev", "fatigue"}
@@ -148,16 +150,26 @@ def test_store_keeps_what_the_report_tells(drive: Path, report: dict[str, Any], 
         (["{garbage}"], "garbage"),
     ],
 )
-def test_trouble_is_one_line_and_exit_code_1(arguments: list[str], told: str, drive: Path, tmp_path: Path) -> None:
+def test_trouble_is_one_line_and_exit_code_1(
+    arguments: list[str],
+    told: str,
+    drive: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (tmp_path / "empty.log").touch()
     (tmp_path / "garbage.bin").write_bytes(bytes(range(1, 256)) * 50)
     names = {"log": drive, "empty": tmp_path / "empty.log", "garbage": tmp_path / "garbage.bin"}
     filled = [a.format(**names) for a in arguments]
-    done = roadwitness("replay", *filled, code=1)
+    done = ran(capsys, monkeypatch, "replay", *filled)
+    assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("roadwitness: ")
     assert told in done.stderr
-    assert json.loads(roadwitness("replay", *filled, "--json", code=1).stdout)["error"]
+    done = ran(capsys, monkeypatch, "replay", *filled, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]
 
 
 def test_a_broker_that_is_down_costs_nothing_but_is_told(drive: Path, report: dict[str, Any], tmp_path: Path) -> None:

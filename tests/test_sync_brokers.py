@@ -26,6 +26,7 @@ from agent.sync import Sync, SyncSettings, SyncStatus, SyncThread
 from receiver import db, devices
 from receiver.broker import EmbeddedBroker
 from receiver.mqtt import Reception
+from tests.command_line import ran
 from tests.sample_records import some
 from tests.syncing import ListSource, Mosquitto, free_port, mosquitto, until
 
@@ -333,11 +334,17 @@ def test_devices_are_listed_enrolled_and_blocked_by_command(tmp_path: Path) -> N
         (["serve", "--http", "nonsense"], "write HOST:PORT"),
     ],
 )
-def test_expected_trouble_is_one_line_and_exit_code_1(tmp_path: Path, arguments: list[str], line: str) -> None:
+def test_expected_trouble_is_one_line_and_exit_code_1(
+    tmp_path: Path,
+    arguments: list[str],
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (tmp_path / "typo.toml").write_text('databse = "x"\n')
     (tmp_path / "nested.toml").write_text('[broker]\nulr = "x"\n')
     (tmp_path / "kind.toml").write_text('[broker]\nin_flight = "x"\n')
-    done = run(*(a.format(tmp_path) for a in arguments))
+    done = ran(capsys, monkeypatch, "receiver", *(a.format(tmp_path) for a in arguments))
     assert done.returncode == 1, done.stderr
     assert line in done.stderr
     assert done.stderr.count("\n") == 1
