@@ -111,6 +111,15 @@ def of_claim(connection: Connection, claim: str) -> list[Dispute]:
     return [_dispute(r) for r in connection.execute(select(t).where(t.c.claim == claim).order_by(t.c.id))]
 
 
+def of_device(connection: Connection, device: str) -> dict[Entry, list[Dispute]]:
+    """Return the disputes of a device's entries, by entry, the first opened first."""
+    t = tables.dispute
+    told: dict[Entry, list[Dispute]] = {}
+    for row in connection.execute(select(t).where(t.c.device == device, t.c.claim == "").order_by(t.c.id)):
+        told.setdefault((row.lineage, row.lane, row.seq), []).append(_dispute(row))
+    return told
+
+
 def waiting(connection: Connection, device: str | None = None) -> list[Dispute]:
     """Return the disputes that nobody has decided, the oldest first, of one device or of all."""
     t = tables.dispute

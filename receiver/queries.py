@@ -180,6 +180,12 @@ def events(engine: Engine, device: str, page: int) -> tuple[list[EventRow], Page
         return _events(connection, device, (shown.number - 1) * EVENTS_PAGE, EVENTS_PAGE), shown
 
 
+def event(engine: Engine, device: str, event_id: int) -> EventRow | None:
+    """Return one event of a vehicle, or None, also where its record cannot be read any more."""
+    with db.reading(engine) as connection:
+        return next(iter(_events_of(connection, device, [event_id])), None)
+
+
 def open_events(engine: Engine, device: str) -> list[EventRow]:
     """Return those of a vehicle's newest events whose trip has not arrived: it still goes on, or there is none."""
     with db.reading(engine) as connection:
@@ -272,9 +278,14 @@ def _places(connection: Connection, ids: list[int]) -> dict[int, list[tuple[floa
 def _events(connection: Connection, device: str, offset: int, limit: int) -> list[EventRow]:
     table = db.harsh_event
     newest = select(table.c.id).where(table.c.device == device).order_by(table.c.id.desc()).offset(offset).limit(limit)
-    ids = connection.execute(newest).scalars().all()
+    return _events_of(connection, device, connection.execute(newest).scalars().all())
+
+
+def _events_of(connection: Connection, device: str, ids: Sequence[int]) -> list[EventRow]:
+    table = db.harsh_event
     joined = db.with_clock(table).outerjoin(db.trip, _belongs_to(table))
-    chosen = with_clock_columns(table, joined).add_columns(db.trip.c.id.label("trip_id")).where(table.c.id.in_(ids))
+    chosen = with_clock_columns(table, joined).add_columns(db.trip.c.id.label("trip_id"))
+    chosen = chosen.where(table.c.id.in_(ids), table.c.device == device)
     rows = connection.execute(chosen.order_by(table.c.id.desc())).all()
     entries = entries_behind(connection, rows)
     told = ((r, record_of(entries, r)) for r in rows)

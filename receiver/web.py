@@ -23,9 +23,11 @@ from receiver.api import app as api
 from receiver.filestore import FileStore
 from receiver.pages import (
     account,
+    claims,
     crash,
     devices,
     owner_consent,
+    owner_disputes,
     owner_policies,
     owner_quote,
     owner_score,
@@ -39,7 +41,21 @@ from receiver.site import Site
 log = logging.getLogger(__name__)
 
 # The families of pages; each has `add(app, site)`.
-PAGES: Final = (signin, account, vehicles, crash, devices, owner_score, owner_quote, owner_policies, owner_consent)
+PAGES: Final = (
+    signin,
+    account,
+    vehicles,
+    crash,
+    devices,
+    owner_score,
+    owner_quote,
+    owner_policies,
+    claims,
+    owner_disputes,
+    owner_consent,
+)
+MOST_FORM: Final = 64 * 1024  # bytes; every form but those with a file
+MOST_UPLOAD: Final = 64 << 20  # a page tells what it takes of them; more than this is not even read
 REFRESH_S: Final = 5  # of the live state
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -132,9 +148,20 @@ async def _admitted(request: Request, site: Site, go_on: Next) -> Response:
         return _no_database(request, site, e)
     if request.method not in gate.SAFE and not path.startswith(gate.API) and not gate.own_origin(request):
         return site.problem(request, 403, "stranger")
+    if request.method not in gate.SAFE and not path.startswith(gate.API) and not _bounded(request):
+        return site.problem(request, 413, "too_large")
     if request.state.person is None and not gate.is_open(path):
         return gate.turned_away(request) or site.problem(request, 401, "unknown")
     return await go_on(request)
+
+
+def _bounded(request: Request) -> bool:
+    """Say whether a form tells its size and is no larger than its page takes; nothing of it was read yet."""
+    said = request.headers.get("content-length")
+    if said is None:
+        return "transfer-encoding" not in request.headers  # a request without a body, as far as HTTP/1.1 goes
+    most = MOST_UPLOAD if request.state.person and request.url.path.endswith("/documents") else MOST_FORM
+    return said.isdecimal() and int(said[:18]) <= most
 
 
 def _no_database(request: Request, site: Site, error: DBAPIError) -> Response:

@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from receiver import db, owndata
+from receiver import db
 from receiver.fields import Typed, typed
 from receiver.pages.owner_cars import Car, cars
 from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
-from receiver.registry import consents, erasures, wording
+from receiver.registry import consents, erasures, exporting, wording
 from receiver.registry.consents import PURPOSES, RESTS_ON, Consent
 from receiver.registry.erasures import Erasure
 from receiver.registry.refusals import RegistryError
@@ -83,8 +83,11 @@ def add(app: FastAPI, site: Site) -> None:
         devices = sorted(reach.reached(site.engine, person) or ())
         for device in devices:
             site.note(request, "export", device=device, name="my data")
-        out: IO[bytes] = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed when the last piece is given
-        owndata.pack(site.engine, person.owner, devices, out, site.now_ns())
+        out: Any = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed when the last piece is given
+        try:
+            exporting.export_owner(site.engine, site.files, person.owner, out)
+        except RegistryError as e:
+            raise HTTPException(e.status) from e
         size = out.tell()
         out.seek(0)
         headers = {"Content-Disposition": 'attachment; filename="my-data.zip"', "Content-Length": str(size)}
