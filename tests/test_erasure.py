@@ -266,6 +266,11 @@ def test_an_owner_is_given_all_that_is_kept_of_him(world: World) -> None:
 def test_another_owner_is_not_given_what_a_device_recorded_before_it_was_his(world: World) -> None:
     bindings.unbind(world.engine, world.device, NOW + S, reason="sold")
     world.settle()
+    same = registered(world.engine, car("K-3"))  # the car was sold: its device does not go with it either
+    with world.engine.begin() as connection:
+        code = bindings.offer(connection, same.vin, NOW)
+    with pytest.raises(Exception, match="erase them first"):
+        bindings.bind(world.engine, world.device, same.vin, code, NOW + 3 * S)
     with world.engine.begin() as connection:
         erasures.open_for(connection, world.device, "K-1", "recording", "local", NOW + 2 * S)
     registered(world.engine, car("K-2", OTHER_VIN, ""))

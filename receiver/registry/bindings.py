@@ -10,7 +10,7 @@ import secrets
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, and_, delete, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from agent.clock import NS_PER_S
@@ -40,6 +40,7 @@ class Binding(NamedTuple):
     ended_utc_ns: int | None
     ended_by: str
     reason: str
+    owner: str  # of the vehicle when it was bound
 
 
 class Mismatch(NamedTuple):
@@ -162,7 +163,8 @@ def _bind(engine: Engine, device: str, vin: str, code: str, now_ns: int, by: str
             refused = _refusal(connection, device, vin, code, now_ns)
             if refused is None and (present := of_device(connection, device)) is None:
                 connection.execute(delete(tables.binding_code).where(tables.binding_code.c.vin == vin))
-                row = {"device": device, "vin": vin, "bound_utc_ns": now_ns, "bound_by": by[:64]}
+                car = _vehicle(connection, vin)
+                row = {"device": device, "vin": vin, "owner": car.owner, "bound_utc_ns": now_ns, "bound_by": by[:64]}
                 connection.execute(insert(tables.binding).values(**row, ended_by="", reason=""))
                 present = of_device(connection, device)
     except IntegrityError as e:  # another process bound one of them at the same moment
@@ -212,13 +214,8 @@ def _wrong_code(connection: Connection, vin: str, code: str, now_ns: int) -> Reg
 
 def _holds_of_others(connection: Connection, device: str, owner: str) -> bool:
     """Say whether a device was in another owner's vehicle and its data there were not erased since."""
-    b, v, e = tables.binding, tables.vehicle, tables.erasure
-    before = (
-        select(b.c.ended_utc_ns)
-        .select_from(b.join(v, v.c.vin == b.c.vin))
-        .where(b.c.device == device, v.c.owner != owner)
-        .order_by(b.c.ended_utc_ns.desc())
-    )
+    b, e = tables.binding, tables.erasure
+    before = select(func.max(b.c.ended_utc_ns)).where(b.c.device == device, b.c.owner != owner)
     last = connection.execute(before).scalar()
     if last is None:
         return False

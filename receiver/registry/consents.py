@@ -116,9 +116,9 @@ def spans(connection: Connection, devices: Iterable[str], purpose: str) -> dict[
 
 def owner_of(connection: Connection, device: str) -> str:
     """Return whose consents a device has had last, or whose vehicle it was in last; empty for nobody's."""
-    t, b, v = tables.consent, tables.binding, tables.vehicle
+    t, b = tables.consent, tables.binding
     agreed = select(t.c.owner).where(t.c.device == device).order_by(t.c.id.desc()).limit(1)
-    drove = select(v.c.owner).select_from(b.join(v, v.c.vin == b.c.vin)).where(b.c.device == device)
+    drove = select(b.c.owner).where(b.c.device == device)
     found = connection.execute(agreed).scalar() or connection.execute(drove.order_by(b.c.id.desc()).limit(1)).scalar()
     return found or ""
 

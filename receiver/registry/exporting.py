@@ -77,7 +77,7 @@ def _facts(connection: Connection, owner: str, devices: list[str]) -> dict[str, 
     cars = vehicles.of_owner(connection, owner)
     return {
         "vehicles": [asdict(car) for car in cars],
-        "bindings": [b._asdict() for car in cars for b in bindings.listed(connection, vin=car.vin)],
+        "bindings": [b._asdict() for car in cars for b in bindings.listed(connection, vin=car.vin) if b.owner == owner],
         "consents": [
             c._asdict() for device in devices for c in consents.history(connection, device) if c.owner == owner
         ],

@@ -68,6 +68,7 @@ binding = Table(
     Column("id", _ID, primary_key=True, autoincrement=True),
     Column("device", _NAME, nullable=False),
     Column("vin", _VIN, ForeignKey("vehicle.vin"), nullable=False),
+    Column("owner", _NAME, nullable=False),  # of the vehicle at that time: it may be sold later
     Column("bound_utc_ns", BigInteger, nullable=False),
     Column("bound_by", _NAME, nullable=False),
     Column("ended_utc_ns", BigInteger),  # NULL: the device is in this vehicle
