@@ -280,12 +280,14 @@ def readable(page: Any) -> None:
     assert levels.count(1) == 1
     assert all(b <= a + 1 for a, b in pairwise(levels))
     nameless = page.execute_script("""
-      const named = (e) => e.getAttribute("aria-label") || e.textContent.trim() || e.title;
+      const labels = (e) => [...(e.labels ?? [])].map((l) => l.textContent.trim()).join("");
+      const named = (e) => e.getAttribute("aria-label") || e.textContent.trim() || e.title || labels(e);
       const outer = [...document.querySelectorAll("svg")].filter((s) => !s.parentElement.closest("svg"));
       return [
         ...outer.filter((s) => s.getAttribute("aria-hidden") !== "true" && !s.closest("[aria-hidden=true]")
                         && !(s.getAttribute("role") === "img" && s.getAttribute("aria-label"))),
-        ...[...document.querySelectorAll("a, button, summary, input, video, progress")].filter((e) => !named(e)),
+        ...[...document.querySelectorAll(
+          "a, button, summary, input:not([type=hidden]), select, textarea, video, progress")].filter((e) => !named(e)),
         ...[...document.querySelectorAll("th")].filter((e) => !e.getAttribute("scope")),
         ...[...document.querySelectorAll("img")].filter((e) => !e.hasAttribute("alt")),
       ].map((e) => e.outerHTML.slice(0, 120));""")
