@@ -102,8 +102,7 @@ def test_what_is_no_month_is_refused_by_name(wrong: str) -> None:
 def test_months_are_those_of_the_insurers_zone() -> None:
     begins, ends = periods.bounds("2026-12", "Asia/Shanghai")
     assert (ends - begins) // DAY == 31
-    assert periods.month_of(begins, "Asia/Shanghai") == "2026-12"
-    assert periods.month_of(begins, "UTC") == "2026-11"
+    assert periods.bounds("2026-12", "UTC")[0] - begins == 8 * 3600 * S
     assert periods.last_ended(ends, "Asia/Shanghai") == "2026-12"
     assert periods.last_ended(ends - 1, "Asia/Shanghai") == "2026-11"
     assert periods.last_ended(begins, "Asia/Shanghai") == "2026-11"

@@ -1,6 +1,7 @@
 """Score every car of a month whose owner agreed: page by page, and past what is kept, so that a run cut short goes on.
 
 A car is scored again where a trip or event of the time arrived, or a dispute was opened or decided, since it was kept.
+A clock that a device learned later leaves no such sign: `again` scores everybody anew.
 """
 
 from collections import deque

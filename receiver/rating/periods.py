@@ -1,7 +1,7 @@
 """Months, by which scores are kept: their bounds in the insurer's zone."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from agent.clock import NS_PER_S
@@ -34,20 +34,11 @@ def begun(period: str, zone: str, now_ns: int) -> int:
     return ends
 
 
-def month_of(utc_ns: int, zone: str) -> str:
-    """Return the month of a moment."""
-    return f"{_local(utc_ns, zone):%Y-%m}"
-
-
 def last_ended(now_ns: int, zone: str) -> str:
     """Return the month before the one that a moment lies in: the last whose score no longer moves by driving."""
-    at = _local(now_ns, zone)
+    at = datetime.fromtimestamp(now_ns // NS_PER_S, UTC).astimezone(time_zone(zone))
     months = at.year * 12 + at.month - 2
     return f"{months // 12:04d}-{months % 12 + 1:02d}"
-
-
-def _local(utc_ns: int, zone: str) -> date:
-    return datetime.fromtimestamp(utc_ns // NS_PER_S, UTC).astimezone(time_zone(zone)).date()
 
 
 def _start_ns(year: int, month: int, zone: str) -> int:
