@@ -138,7 +138,7 @@ def own(engine: Engine, owner: str = OWNER) -> None:
             car |= {"first_registered": date(2020, 1, 1), "registered_utc_ns": NOW}
             connection.execute(insert(t.vehicle).values(**car))
             ends = {"ended_utc_ns": None, "ended_by": "", "reason": ""}
-            row = {"device": device, "vin": vin, "bound_utc_ns": NOW, "bound_by": "local", **ends}
+            row = {"device": device, "vin": vin, "owner": owner, "bound_utc_ns": NOW, "bound_by": "local", **ends}
             connection.execute(insert(t.binding).values(**row))
 
 
