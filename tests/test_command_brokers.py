@@ -19,6 +19,7 @@ from agent.commandmessages import UNTRUSTED
 from agent.commands import commands as judged
 from agent.commands.inbox import Inbox
 from agent.commands.settings import CommandSettings
+from agent.consent.settings import ConsentSettings
 from agent.daemon import Daemon, Place
 from agent.link import BrokerSettings, Link, Up
 from agent.records import Clock, Health, Reply
@@ -36,6 +37,7 @@ from tests.uploading import file_store
 
 QUICK = SyncSettings(answer_s=2.0, retry_s=0.05, retry_cap_s=0.4, refused_s=0.3)
 NOW_BOOT = "nowboot"
+AGREED = ConsentSettings(sheet="sheet 17", purposes=("recording", "video", "clip"))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ class World:
         self.bugs: list[BaseException] = []
         self.cli = CliRunner()
         key = self.run("command-key")
-        self.settings = AgentConfig(commands=CommandSettings(keys=(key,)))
+        self.settings = AgentConfig(commands=CommandSettings(keys=(key,)), consent=AGREED)
         offset_ns = self.filmed_utc_ns - 1000 * S
         with Store.open(self.agent) as store:
             store.begin_boot(BOOT)
