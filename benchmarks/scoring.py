@@ -27,17 +27,17 @@ REFERENCE: Final = "relativity/1"
 BARE: Final = "bare loop: number only"
 
 
-def fill(engine: Engine) -> list[str]:
+def fill(engine: Engine, vehicles: int = VEHICLES, trips: int = TRIPS) -> list[str]:
     """Store trips of a year, one event in each, as ingest does, but without signatures: scores do not look at them."""
     encode = msgspec.json.Encoder().encode
     told = [r for r in drive(100 * S, 900, events=[braking(300 * S)]) if isinstance(r, Trip | Event)]
     bodies = {type(r): encode(r) for r in told}
     trip, event = (next(r for r in told if isinstance(r, kind)) for kind in (Trip, Event))
-    devices = [f"rw-{n:016x}" for n in range(VEHICLES)]
+    devices = [f"rw-{n:016x}" for n in range(vehicles)]
     rows: dict[Any, list[dict[str, Any]]] = {
         t: [] for t in (db.device, db.entry, db.boot_clock, db.trip, db.harsh_event)
     }
-    each = TRIPS // VEHICLES
+    each = trips // vehicles
     for device in devices:
         known = {"id": device, "public_key": "00" * 32, "enrolled_utc_ns": NOW, "state": "accepted"}
         rows[db.device].append({**known, "greeted": True, "lineage": "0" * 12, "session": "s"})

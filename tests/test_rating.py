@@ -1,15 +1,20 @@
 """Kept scores and quotes: what was told stays, what changed is told anew, and no price takes a score unasked."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace as changed
 from datetime import date
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
-from sqlalchemy import Engine, event, func, insert, select, update
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, create_engine, event, func, insert, select, text, update
 from typer.testing import CliRunner
 
 from agent import clock
@@ -35,19 +40,29 @@ OCTOBER = "2026-10"
 ENDS = periods.bounds(OCTOBER, "Asia/Shanghai")[1]
 LATER = NOW + DAY
 AGREED = ENDS - 400 * DAY
+_names = count()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    with postgresql() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
-    if request.param == "sqlite":
-        made = Desk(db.open_database(f"sqlite:///{tmp_path / 'receiver.db'}"))
-        yield made
-        made.engine.dispose()
-        return
-    with postgresql() as url:
-        made = Desk(db.open_database(url))
-        yield made
-        made.engine.dispose()
+    url = f"sqlite:///{tmp_path / 'receiver.db'}"
+    if request.param == "postgresql":
+        cluster = request.getfixturevalue("cluster")
+        name = f"t{next(_names)}"
+        admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        admin.dispose()
+        url = cluster.replace("/postgres?", f"/{name}?")
+    made = Desk(db.open_database(url))
+    yield made
+    made.engine.dispose()
 
 
 @pytest.fixture
@@ -280,6 +295,25 @@ def test_backtest_shows_shifts_and_who_moves_most(desk: Desk) -> None:
     assert [(m.device[-1], m.shift) for m in told.movers] == [("2", -20), ("3", 20)]
     # ranks 1.5 1.5 3 4 against 3 2 1 4
     assert told.correlation == pytest.approx(1.5 / (4.5 * 5.0) ** 0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=40))
+def test_ranks_and_quantiles_are_those_of_the_cars_one_by_one(pairs: list[tuple[int, int]]) -> None:
+    joint = [(*pair, n) for pair, n in Counter(pairs).items()]
+    ranks = [[(sum(x < v for x in side) + sum(x <= v for x in side) + 1) / 2 for v in side] for side in zip(*pairs)]
+    found = portfolio._correlation(joint)
+    if min(len(set(side)) for side in ranks) == 1:
+        assert found is None
+    else:
+        assert found == pytest.approx(np.corrcoef(ranks)[0, 1], abs=1e-9)
+    scores_a = sorted(a for a, _ in pairs)
+    counts = [scores_a.count(score) for score in range(101)]
+    least = {
+        q: next(s for s in scores_a if 100 * sum(x <= s for x in scores_a) >= q * len(pairs)) for q in (10, 50, 90)
+    }
+    told = portfolio._quantiles(counts, len(pairs))
+    assert {q: told[q] for q in least} == least
 
 
 def test_backtest_scores_what_is_missing_under_both_models(small: Desk) -> None:
