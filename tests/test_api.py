@@ -259,7 +259,7 @@ def test_a_list_is_read_whole_while_others_add_to_it(tmp_path: Path) -> None:
     bureau.engine.dispose()
 
 
-@pytest.mark.parametrize("after", ["x", "e30", "WzFd", "WyJhIl0", "W251bGxd", "WzFlOTld", "%00", "W3RydWVd", "A" * 301])
+@pytest.mark.parametrize("after", ["x", "e30", "WzFd", "WyJhIl0", "W251bGxd", "WzFlOTld", "W3RydWVd", "A" * 301])
 def test_a_cursor_that_is_none_names_the_field(bureau: Bureau, after: str) -> None:
     path = f"{V1}/devices?after={after}" if after == "WzFd" else f"{V1}/claims?after={after}"
     caller = bureau.caller("technician" if "devices" in path else "adjuster")
