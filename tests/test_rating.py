@@ -301,7 +301,8 @@ def test_backtest_shows_shifts_and_who_moves_most(desk: Desk) -> None:
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=40))
 def test_ranks_and_quantiles_are_those_of_the_cars_one_by_one(pairs: list[tuple[int, int]]) -> None:
     joint = [(*pair, n) for pair, n in Counter(pairs).items()]
-    ranks = [[(sum(x < v for x in side) + sum(x <= v for x in side) + 1) / 2 for v in side] for side in zip(*pairs)]
+    sides = list(zip(*pairs, strict=True))
+    ranks = [[(sum(x < v for x in side) + sum(x <= v for x in side) + 1) / 2 for v in side] for side in sides]
     found = portfolio._correlation(joint)
     if min(len(set(side)) for side in ranks) == 1:
         assert found is None
@@ -309,9 +310,8 @@ def test_ranks_and_quantiles_are_those_of_the_cars_one_by_one(pairs: list[tuple[
         assert found == pytest.approx(np.corrcoef(ranks)[0, 1], abs=1e-9)
     scores_a = sorted(a for a, _ in pairs)
     counts = [scores_a.count(score) for score in range(101)]
-    least = {
-        q: next(s for s in scores_a if 100 * sum(x <= s for x in scores_a) >= q * len(pairs)) for q in (10, 50, 90)
-    }
+    below = [100 * sum(x <= score for x in scores_a) / len(pairs) for score in range(101)]
+    least = {q: next(score for score in range(101) if below[score] >= q) for q in (10, 50, 90)}
     told = portfolio._quantiles(counts, len(pairs))
     assert {q: told[q] for q in least} == least
 
