@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, insert, select
+from sqlalchemy import Connection, Engine, Table, func, insert, select
 
 from agent import chain
 from agent.errors import ConfigError
@@ -51,8 +51,8 @@ class Chained(NamedTuple):
         table = self.table
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({self.lock})")
-        newest = select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)
-        last = connection.execute(newest).first()
+        newest = select(func.max(table.c.seq)).scalar_subquery()
+        last = connection.execute(select(table.c.seq, table.c.hash).where(table.c.seq == newest)).first()
         seq, previous = (1, chain.START) if last is None else (last.seq + 1, bytes(last.hash))
         whole = {**row, "seq": seq}
         connection.execute(insert(table).values(**whole, hash=chain.link(previous, self._bytes(whole))))
