@@ -59,14 +59,14 @@ def dispute_entry(engine: Engine, device: str, entry: Entry, by: str, why: str, 
     return number
 
 
-def dispute_flag(engine: Engine, claim: str, rule: str, by: str, why: str, now_ns: int) -> int:
+def dispute_flag(engine: Engine | Connection, claim: str, rule: str, by: str, why: str, now_ns: int) -> int:
     """Dispute what a check found, or with rule "settlement" the payment; the claim becomes disputed.
 
     Raise DisputeError or ClaimError.
     """
     if rule not in RULES and rule != "settlement":
         raise DisputeError(f"dispute: rule {rule[:32]!r} is unknown; known: {', '.join(RULES)}, settlement")
-    with engine.begin() as connection:
+    with states.deed(engine) as connection:
         own = states.locked(connection, claim)
         row = {"device": own.device, "lineage": "", "lane": "", "seq": 0, "claim": claim, "rule": rule}
         number = _open(connection, row, by, why, now_ns)
@@ -78,12 +78,12 @@ def dispute_flag(engine: Engine, claim: str, rule: str, by: str, why: str, now_n
     return number
 
 
-def decide(engine: Engine, number: int, upheld: bool, who: str, why: str, now_ns: int) -> None:
+def decide(engine: Engine | Connection, number: int, upheld: bool, who: str, why: str, now_ns: int) -> None:
     """Decide a dispute; raise DisputeError. A disputed claim moves on by being assessed again."""
     if not who.strip() or not why.strip():
         raise DisputeError("dispute: say who decides, and why")
     t = tables.dispute
-    with engine.begin() as connection:
+    with states.deed(engine) as connection:
         row = connection.execute(select(t).where(t.c.id == number).with_for_update()).one_or_none()
         if row is None or row.state != OPEN:
             raise DisputeError(f"dispute {number}: {'there is none' if row is None else f'is {row.state} already'}")

@@ -185,10 +185,16 @@ def propose(connection: Connection, book: RateBook, claim: str, *, assumed: Faul
 
 
 def assess(
-    engine: Engine, book: RateBook, claim: str, amounts: Mapping[int, Decimal], who: str, why: str, now_ns: int
+    engine: Engine | Connection,
+    book: RateBook,
+    claim: str,
+    amounts: Mapping[int, Decimal],
+    who: str,
+    why: str,
+    now_ns: int,
 ) -> Proposal:
     """Fix the losses by number (yuan), keep the proposal that follows and move to assessed. Raise ClaimError."""
-    with engine.begin() as connection:
+    with states.deed(engine) as connection:
         states.locked(connection, claim)
         t = tables.claim_loss
         known = {row.number for row in _losses(connection, claim)}
@@ -207,9 +213,9 @@ def assess(
     return proposal
 
 
-def settle(engine: Engine, claim: str, who: str, why: str, now_ns: int) -> Decimal:
+def settle(engine: Engine | Connection, claim: str, who: str, why: str, now_ns: int) -> Decimal:
     """Pay the last proposal, less what was paid before, and move to settled; return what is paid now in yuan."""
-    with engine.begin() as connection:
+    with states.deed(engine) as connection:
         states.locked(connection, claim)
         proposal = latest(connection, claim)
         if proposal is None:

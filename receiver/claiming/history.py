@@ -26,6 +26,8 @@ WHAT: Final = (
     "settled",
     "disputed",
     "decided",
+    "asked",
+    "clip",
 )
 MOST_WHY: Final = 2000  # characters
 

@@ -81,7 +81,7 @@ def report(engine: Engine, declared: Declared, now_ns: int, limits: Limits) -> s
     return claim
 
 
-def put_car(engine: Engine, claim: str, car: Car, who: str, now_ns: int) -> None:
+def put_car(engine: Engine | Connection, claim: str, car: Car, who: str, now_ns: int) -> None:
     """Add a car of the accident or replace what is known of it; raise ClaimError naming the field."""
     if not 1 <= car.number <= MOST_ROWS:
         raise ClaimError(claim, f"cars are numbered from 1 to {MOST_ROWS}", "number")
@@ -97,7 +97,7 @@ def put_car(engine: Engine, claim: str, car: Car, who: str, now_ns: int) -> None
         if len(value) > most or not value.isprintable():
             raise ClaimError(claim, f"{name} is too long, or cannot be printed", name)
     row: dict[str, Any] = {name: getattr(car, name) for name in Car.__slots__} | {"claim": claim, "fault": fault}
-    with engine.begin() as connection:
+    with states.deed(engine) as connection:
         _open(connection, claim)
         connection.execute(db.upsert(connection, tables.claim_party, row, ["claim", "number"]))
         detail = {name: row[name] for name in ("number", "fault", "share_percent", "agrees", "injured", "compulsory")}
@@ -105,7 +105,7 @@ def put_car(engine: Engine, claim: str, car: Car, who: str, now_ns: int) -> None
 
 
 def add_loss(
-    engine: Engine,
+    engine: Engine | Connection,
     claim: str,
     head: str,
     amount: Decimal,
@@ -121,7 +121,7 @@ def add_loss(
         raise ClaimError(claim, f"head {head[:32]!r} is unknown; known: {', '.join(HEADS)}", "head")
     if not (1 <= party <= MOST_ROWS and 0 <= person <= MOST_ROWS):
         raise ClaimError(claim, "party or person has no such number", "party")
-    with engine.begin() as connection:
+    with states.deed(engine) as connection:
         _open(connection, claim)
         t = tables.claim_loss
         number = 1 + (connection.execute(select(func.max(t.c.number)).where(t.c.claim == claim)).scalar() or 0)
@@ -142,11 +142,11 @@ def add_loss(
     return number
 
 
-def survey(engine: Engine, claim: str, step: str, who: str, now_ns: int) -> None:
+def survey(engine: Engine | Connection, claim: str, step: str, who: str, now_ns: int) -> None:
     """Write down that somebody was sent to look, or has looked; raise ClaimError."""
     if step not in ("dispatched", "surveyed"):
         raise ClaimError(claim, f"step {step!r} is neither dispatched nor surveyed", "step")
-    with engine.begin() as connection:
+    with states.deed(engine) as connection:
         states.note(connection, claim, now_ns, who=who, what=step)
 
 

@@ -1,8 +1,10 @@
 """How a claim moves: reported → evidence → assessed → settled, or disputed; each time by somebody, for a reason."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Engine, Row, select, update
 
 from agent.errors import RoadwitnessError
 from receiver import db
@@ -25,6 +27,16 @@ class ClaimError(RoadwitnessError):
     def __init__(self, claim: str, said: str, field: str = "") -> None:
         self.field = field
         super().__init__(f"claim {claim}: {said}")
+
+
+@contextmanager
+def deed(bind: Engine | Connection) -> Iterator[Connection]:
+    """Give a transaction over an engine; over a connection go on in its own, with which the deed stands or falls."""
+    if isinstance(bind, Connection):
+        yield bind
+    else:
+        with bind.begin() as connection:
+            yield connection
 
 
 def row_of(connection: Connection, claim: str) -> Row[Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from receiver.claiming import wording
+from receiver.claiming import asking, wording
 from receiver.claiming.reading import ClaimPage, LossRow, Queued
 from receiver.claiming.rules import Finding
 from receiver.claiming.settlement import Line
@@ -86,6 +86,7 @@ class ClaimView:
     fast: list[str]
     losses: list[tuple[str, str, str]]
     documents: list[tuple[str, str, str, int]]
+    wanted: list[str]  # kinds of documents that were asked for and have not come
     settlement: list[str]
     may_dispute: bool
     steps: list[StepLine]
@@ -140,6 +141,7 @@ def claim(words: Words, page: ClaimPage, car: str) -> ClaimView:
             (d.sha256, d.name, f"{text(f'my_claims.kind.{d.kind}')}, {_size(d.size)}", d.uploaded_utc_ns)
             for d in page.documents
         ],
+        wanted=[text(f"my_claims.kind.{kind}") for kind in asking.wanted(page.history, page.documents)],
         settlement=settling,
         may_dispute=proposal is not None and not _is_open(page.disputes, SETTLEMENT),
         steps=[_step(words, page, n) for n, step in enumerate(page.history) if step.what not in QUIET],
@@ -200,6 +202,9 @@ def _amount(words: Words, each: Line) -> Amount:
 def _step(words: Words, page: ClaimPage, n: int) -> StepLine:
     step, text = page.history[n], words.text
     what = text(f"my_claims.step.{step.what}")
+    kinds = [text(f"my_claims.kind.{kind}") for kind in asking.kinds_of(step)]
+    if kinds:
+        what = text("my_claims.asked_for", kinds=text("event.separator").join(kinds))
     if step.before != step.after and step.after:
         what = text("my_claims.moved", what=what, state=wording.text(text.language)(f"state.{step.after}"))
     who = text("my_claims.the_box") if step.who == page.device else text.among("my_claims.who", step.who)
