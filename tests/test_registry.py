@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, select
 from typer.testing import CliRunner
 
+from agent.chain import public_bytes
+from agent.consentmessages import decode_word
 from receiver import access, db
 from receiver.cli import app
-from receiver.registry import bindings, consents, erasures, owners, tables, vehicles, wording
+from receiver.registry import bindings, consents, erasures, gate, owners, tables, telling, vehicles, wording
 from receiver.registry.owners import Owner
 from receiver.registry.refusals import RegistryError
 from tests.registering import DAY, DEVICE, NOW, OTHER, OTHER_VIN, VIN, agreed, bound, car, enrolled, registered
@@ -191,6 +194,38 @@ def test_a_device_that_leaves_its_car_takes_no_consent_along(engine: Engine) -> 
         assert erasures.unfinished(connection) == []  # nobody withdrew anything
     with pytest.raises(RegistryError, match="is in no vehicle"):
         consents.give(engine, DEVICE, "recording", NOW + DAY, by="K-1")
+
+
+def test_the_box_is_told_until_the_broker_has_the_newest_word(engine: Engine) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+    trusted = [public_bytes(key).hex()]
+    enrolled(engine)
+    bound(engine)
+    assert telling.untold(engine, key) == []  # nobody said anything: its paper counts
+    agreed(engine, DEVICE, "recording", "video")
+    [(device, first)] = telling.untold(engine, key)
+    word = decode_word(first.payload, trusted)
+    assert (device, first.retain, word.device, sorted(word.purposes)) == (DEVICE, True, DEVICE, ["recording", "video"])
+    consents.withdraw(engine, DEVICE, "recording", NOW + DAY, by="K-1")
+    telling.told(engine, DEVICE, first, key)  # an older one: what was said since is still to be told
+    [(_, second)] = telling.untold(engine, key)
+    later = decode_word(second.payload, trusted)
+    assert (later.purposes, later.issued_utc_ns > word.issued_utc_ns) == ({}, True)
+    telling.told(engine, DEVICE, second, key)
+    assert telling.untold(engine, key) == []
+    assert telling.recent(engine, key, NOW + DAY) == [second]  # a connection may have been lost with it
+    assert telling.recent(engine, key, NOW + 3 * DAY) == []
+
+
+def test_who_agreed_on_paper_only_withdraws_here_too(engine: Engine) -> None:
+    enrolled(engine)
+    bound(engine)
+    assert [row.owner for row in consents.withdraw(engine, DEVICE, "recording", NOW, by="K-1")] == ["K-1"]
+    with db.reading(engine) as connection:
+        word = telling.word_of(connection, DEVICE)
+        assert gate.withheld(connection, [DEVICE, OTHER]) == {DEVICE}
+    assert word is not None
+    assert word.purposes == {}
 
 
 @pytest.mark.parametrize("purpose", consents.PURPOSES)

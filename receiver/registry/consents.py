@@ -4,14 +4,14 @@ Each purpose is agreed to on its own (PIPL articles 23 and 29), and withdrawing 
 another purpose ends with it. Withdrawing opens the erasure of what was kept for it, and the device is told.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, func, insert, select
 
 from receiver import access, db
 from receiver.access import Look
-from receiver.registry import erasures, tables, vehicles
+from receiver.registry import erasures, tables
 from receiver.registry.refusals import RegistryError
 from receiver.registry.wording import current, latest
 
@@ -82,8 +82,9 @@ def give(
 def withdraw(
     engine: Engine, device: str, purpose: str, now_ns: int, *, by: str, how: str = "page", address: str = ""
 ) -> list[Consent]:
-    """Write down that a purpose, and what rests on it, is agreed to no more; return the rows, [] where none was.
+    """Write down that a purpose, and what rests on it, is agreed to no more; return the rows, [] where it was not.
 
+    `recording` may be withdrawn where it was agreed to on paper only: the box is told, and heeds that from then on.
     What was kept for it is erased (receiver.registry.erasing), on the device within seconds of its being told.
     """
     known(purpose)
@@ -131,6 +132,15 @@ def in_force(connection: Connection, device: str, purpose: str, at_ns: int) -> C
     return _consent(row) if row is not None and row.given else None
 
 
+def agreed(connection: Connection, devices: Collection[str], purpose: str, at_ns: int) -> set[str]:
+    """Return those of some hundred devices for which a purpose was agreed to at a time, as `in_force` says it."""
+    t = tables.consent
+    of = (t.c.device.in_(devices), t.c.purpose == purpose, t.c.at_utc_ns <= at_ns)
+    rows = connection.execute(select(t.c.device, t.c.given).where(*of).order_by(t.c.id))
+    last = {row.device: bool(row.given) for row in rows}
+    return {device for device, given in last.items() if given}
+
+
 def history(connection: Connection, device: str) -> list[Consent]:
     """Return all that was given and withdrawn for a device, first things first."""
     t = tables.consent
@@ -151,11 +161,15 @@ def _withdraw(connection: Connection, device: str, purpose: str, by: str, how: s
     ends = [p for p in PURPOSES if p == purpose or purpose in RESTS_ON[p]]
     nothing = {"version": "", "language": "", "digest": ""}
     at_ns = _moment(connection, device, now_ns)
-    return [
+    rows = [
         _append(connection, device, last[p].vin, last[p].owner, p, False, at_ns, by, how, nothing)
         for p in ends
         if p in last and last[p].given
     ]
+    if purpose == "recording" and purpose not in last:  # agreed to on paper at most: the box must be told
+        vin, owner = _in(connection, device)
+        rows.append(_append(connection, device, vin, owner, purpose, False, at_ns, by, how, nothing))
+    return rows
 
 
 def _moment(connection: Connection, device: str, now_ns: int) -> int:
@@ -195,14 +209,19 @@ def _append(
 
 def _whose(connection: Connection, device: str) -> tuple[str, str]:
     """Return VIN and owner of the vehicle that a device is in; raise RegistryError."""
-    b = tables.binding
-    vin = connection.execute(select(b.c.vin).where(b.c.device == device, b.c.ended_utc_ns.is_(None))).scalar()
-    car = None if vin is None else vehicles.get(connection, vin)
-    if car is None:
+    vin, owner = _in(connection, device)
+    if not vin:
         raise RegistryError(
             f"device {device[:64]}: is in no vehicle, so nobody can agree; bind it first", "device", 409
         )
-    return car.vin, car.owner
+    return vin, owner
+
+
+def _in(connection: Connection, device: str) -> tuple[str, str]:
+    """Return VIN and owner of the vehicle that a device is in, both empty where it is in none."""
+    b = tables.binding
+    row = connection.execute(select(b.c.vin, b.c.owner).where(b.c.device == device, b.c.ended_utc_ns.is_(None))).first()
+    return ("", "") if row is None else (row.vin, row.owner)
 
 
 def known(purpose: str) -> None:

@@ -19,6 +19,7 @@ from receiver.filestore import FileStore
 from receiver.rating.tables import kept_score
 from receiver.registry import consents, erasures, exporting, gate, tables
 from receiver.registry.erasures import Erasure
+from receiver.registry.refusals import RegistryError
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ def ask(
     """
     with db.reading(engine) as connection:
         devices = sorted(exporting.devices_ever(connection, owner)) if owner else [device]
+        if device and connection.execute(select(db.device.c.id).where(db.device.c.id == device)).first() is None:
+            raise RegistryError(f"device {device[:64]!r}: is not enrolled", "device", 404)
     made = []
     for one in devices:
         access.append(engine, Look(by, address, one[:64], "", "erasure", f"ask {owner}"[:100]), now_ns)
