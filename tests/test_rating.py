@@ -211,18 +211,20 @@ def test_a_damaged_row_says_so_and_is_computed_again(small: Desk) -> None:
 def test_a_run_skips_what_is_kept_and_scores_again_what_changed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "PAGE", 2)
     sources = [driven(desk, seed, days=3, harsh=seed % 2 == 0) for seed in (1, 2, 3)]
-    idle, unasked = desk.enrol(4), desk.enrol(5)
+    idle, unasked, regretful = desk.enrol(4), desk.enrol(5), desk.enrol(6)
+    agreed(desk.engine, regretful.device, 6)
+    consents.withdraw(desk.engine, regretful.device, "scoring", AGREED + S, by="owner")
     agreed(desk.engine, idle.device, 4)
     sent(desk, unasked, ENDS - DAY, "boot-0")  # its owner never agreed to a score
     heard: list[Rated] = []
-    assert score_all(desk.engine, OCTOBER, V2, NOW, told=heard.append) == Rated(5, 1, 4, 4)
-    assert [done.vehicles for done in heard] == [2, 4, 5]
-    assert score_all(desk.engine, OCTOBER, V2, LATER) == Rated(5, 1, 0, 0)
+    assert score_all(desk.engine, OCTOBER, V2, NOW, told=heard.append) == Rated(6, 2, 4, 4)
+    assert [done.vehicles for done in heard] == [2, 4, 6]
+    assert score_all(desk.engine, OCTOBER, V2, LATER) == Rated(6, 2, 0, 0)
     sent(desk, sources[1], ENDS + DAY, "november", received=LATER + S)  # not of that month: nothing to do
-    assert score_all(desk.engine, OCTOBER, V2, LATER + DAY) == Rated(5, 1, 0, 0)
+    assert score_all(desk.engine, OCTOBER, V2, LATER + DAY) == Rated(6, 2, 0, 0)
     sent(desk, sources[1], ENDS - DAY // 2, "late", received=LATER + 2 * DAY)
-    assert score_all(desk.engine, OCTOBER, V2, LATER + 3 * DAY) == Rated(5, 1, 1, 1)
-    assert score_all(desk.engine, OCTOBER, V2, LATER + 4 * DAY, again=True) == Rated(5, 1, 4, 0)
+    assert score_all(desk.engine, OCTOBER, V2, LATER + 3 * DAY) == Rated(6, 2, 1, 1)
+    assert score_all(desk.engine, OCTOBER, V2, LATER + 4 * DAY, again=True) == Rated(6, 2, 4, 0)
     assert kept_rows(desk.engine) == 5
 
 

@@ -5,7 +5,7 @@ A clock that a device learned later leaves no such sign: `again` scores everybod
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,6 @@ from receiver.registry import consents
 from receiver.scoring.model import Model
 
 PAGE: Final = 50  # cars that are computed together and kept in one transaction: a run that is cut loses no more
-EVER_NS: Final = 2**62
 
 Rows = list[dict[str, Any]]
 What = tuple[str, Model, int]  # month, model, now
@@ -64,9 +63,11 @@ def score_all(
     for page, rows in _computed(engine, pages, (period, model, now_ns), workers):
         changed = 0
         with engine.begin() as connection:
+            agreed = consents.agreed(
+                connection, page.todo, scores.PURPOSE, consents.ALWAYS_NS
+            )  # and not withdrawn meanwhile
             for row in rows:
-                if consents.in_force(connection, row["device"], scores.PURPOSE, EVER_NS):  # not withdrawn meanwhile
-                    changed += scores.keep(connection, row).computed_utc_ns == now_ns
+                changed += row["device"] in agreed and scores.keep(connection, row).computed_utc_ns == now_ns
         counts = (page.vehicles, page.not_agreed, len(rows), changed)
         done = Rated(*(a + b for a, b in zip(done, counts, strict=True)))
         told(done)
@@ -82,14 +83,14 @@ def _pages(engine: Engine, what: What, ends_ns: int, again: bool) -> Iterator[Pa
             names = list(connection.execute(select(ids).where(ids > after).order_by(ids).limit(PAGE)).scalars())
             if not names:
                 return
-            agreed = [n for n in names if consents.in_force(connection, n, scores.PURPOSE, now_ns)]
+            agreed = consents.agreed(connection, names, scores.PURPOSE, now_ns)
             settled = set() if again else _settled(connection, agreed, period, ends_ns, model)
-        todo = [name for name in agreed if name not in settled]
+        todo = sorted(agreed - settled)
         yield Page(len(names), len(names) - len(agreed), todo)
         after = names[-1]
 
 
-def _settled(connection: Connection, names: Sequence[str], period: str, ends_ns: int, model: Model) -> set[str]:
+def _settled(connection: Connection, names: Collection[str], period: str, ends_ns: int, model: Model) -> set[str]:
     """Return the devices whose kept score of an ended month holds all that is known."""
     k = kept_score.c
     newer = [_arrived(table, ends_ns) for table in (db.trip, db.harsh_event)]
