@@ -17,7 +17,7 @@ from receiver.crashcharts import Direction, Moments
 from receiver.crashes import CrashPage, PackageFile
 from receiver.crashwords import PackageWords
 from receiver.draw import Map
-from receiver.drive import Fix, Route, Samples, Series
+from receiver.drive import Fix, Route, Samples, Series, moved
 from receiver.explain import Finding
 from receiver.views import Figure, bands, bar_name, when_of
 from receiver.words import Words
@@ -140,13 +140,14 @@ def crash(words: Words, page: CrashPage, contents: Contents, looks: Sequence[Loo
     row, record, text = page.row, page.record, words.text
     base = address(row.device, row.incident)
     said = crashcharts.moments(contents, record)
-    fixes = crashcharts.fixes(contents.track, row.t_ns)
+    fixes = moved(crashcharts.fixes(contents.track, row.t_ns), words.shown)
     spot = _place(record)
-    drawn = _map(fixes, spot)
+    shown = words.shown(*spot) if spot else None
+    drawn = _map(fixes, shown)
     films = [_film(base, camera) for camera in contents.cameras]
     main = contents.cameras[0] if contents.cameras else None
     check = row.package.check if row.package.state in ("proved", "failed") else None
-    mark = drawn.frame.spot(spot) if drawn and spot else None
+    mark = drawn.frame.spot(shown) if drawn and shown else None
     blow = crashcharts.blow_chart(contents, record, _ms)
     names = [text("crash.blow_change")] if record.curve_longitudinal_cmps else []
     return CrashView(

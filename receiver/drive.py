@@ -5,7 +5,7 @@ is bounded here.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Final
@@ -28,6 +28,11 @@ class Fix:
     latitude: float
     longitude: float
     speed_mps: float | None
+
+
+def moved(fixes: Iterable[Fix], shown: Callable[[float, float], tuple[float, float]]) -> list[Fix]:
+    """Return a track in another datum."""
+    return [Fix(f.t_ns, *shown(f.latitude, f.longitude), f.speed_mps) for f in fixes]
 
 
 @dataclass(frozen=True, slots=True)

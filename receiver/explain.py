@@ -84,7 +84,7 @@ def tell(words: Words, row: EventRow, mark: int, origin_ns: int | None) -> Told:
         lateral=event.kind == "harsh_cornering",
         trip_id=row.trip_id,
         received_utc_ns=row.received_utc_ns,
-        place=(event.latitude or 0.0, event.longitude or 0.0) if known else None,
+        place=words.shown(event.latitude or 0.0, event.longitude or 0.0) if known else None,
         t_ns=event.t_ns,
         duration_ns=event.duration_ns,
     )

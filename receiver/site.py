@@ -21,9 +21,10 @@ from receiver.people import gate, nav
 from receiver.people.person import Person
 from receiver.settings import ReceiverSettings
 from receiver.texts import LANGUAGES, choose, text
-from receiver.words import Words, time_zone
+from receiver.words import DATUMS, WGS84, Words, time_zone
 
 COOKIE: Final = "language"
+DATUM: Final = "datum"  # of maps; the name of a query and of a cookie
 YEAR_S: Final = 365 * 86400
 _HERE: Final = Path(__file__).parent
 
@@ -61,7 +62,9 @@ class Site:
     def words_of(self, request: Request) -> Words:
         """Return the words in which to answer a request, at this moment."""
         query, header = request.query_params.get("lang"), request.headers.get("accept-language", "")
-        return Words(text(choose(query, request.cookies.get(COOKIE), header)), self.zone, self.now_ns())
+        wishes = (request.query_params.get(DATUM), request.cookies.get(DATUM))
+        datum = next((wish for wish in wishes if wish in DATUMS), WGS84)
+        return Words(text(choose(query, request.cookies.get(COOKIE), header)), self.zone, self.now_ns(), datum)
 
     def page(self, request: Request, template: str, status: int = 200, /, **values: Any) -> Response:
         """Render a template; it always has w (words), t (text), person, may(right), menu, home, csrf, csrf_field()."""
@@ -88,9 +91,11 @@ class Site:
         )
         response = HTMLResponse(body, status)
         response.headers["Content-Language"] = words.text.tag
-        if request.query_params.get("lang") == language:
-            secure = request.url.scheme == "https"
-            response.set_cookie(COOKIE, language, max_age=YEAR_S, samesite="lax", httponly=True, secure=secure)
+        wishes = (("lang", COOKIE, language), (DATUM, DATUM, words.datum))
+        for name, cookie, chosen in wishes:
+            if request.query_params.get(name) == chosen:
+                secure = request.url.scheme == "https"
+                response.set_cookie(cookie, chosen, max_age=YEAR_S, samesite="lax", httponly=True, secure=secure)
         return response
 
     def problem(self, request: Request, status: int, key: str) -> Response:

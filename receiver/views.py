@@ -12,7 +12,7 @@ from agent.records import DRIVING_KINDS, SEVERITIES, Trip
 from receiver import charts, draw
 from receiver.charts import Bar, Chart
 from receiver.draw import Map
-from receiver.drive import Route, Series, unpack_curve, unpack_track
+from receiver.drive import Route, Series, moved, unpack_curve, unpack_track
 from receiver.explain import Finding, Told, findings, tell
 from receiver.fleet import Live
 from receiver.queries import BootClock, EventRow, TripPage, TripRow
@@ -237,11 +237,12 @@ class TripView:
 def trip(words: Words, page: TripPage) -> TripView:
     """Put one trip into words and drawings."""
     row, record, clock = page.row, page.record, page.row.clock
-    fixes, series = unpack_track(page.track), unpack_curve(page.curve)
+    fixes, series = moved(unpack_track(page.track), words.shown), unpack_curve(page.curve)
     route = Route(fixes, series)
     events = told(words, page.events, row.start_ns)
     ends = [(record.start_latitude, record.start_longitude), (record.end_latitude, record.end_longitude)]
-    others = [e.place for e in events if e.place] + [(a, o) for a, o in ends if a is not None and o is not None]
+    ended = [words.shown(a, o) for a, o in ends if a is not None and o is not None]
+    others = [e.place for e in events if e.place] + ended
     usable = [place for place in others if abs(place[0]) <= 85 and abs(place[1]) <= 180]
     drawn = draw.trip_map(fixes, series, route, usable)
     coming = record.track_points > 0 and not fixes

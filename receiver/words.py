@@ -6,9 +6,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from agent.clock import NS_PER_S, iso_utc
 from agent.errors import ConfigError, near_names
+from receiver import gcj02
 from receiver.queries import BootClock
 from receiver.texts import Text
 
+WGS84: Final = "wgs84"
+# what a map may be shown in: the world's datum, in which we keep places, and that of the maps sold in China
+DATUMS: Final = {WGS84: "WGS-84", "gcj02": "GCJ-02"}
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86400
@@ -33,10 +37,11 @@ def _bounded(value: float) -> float:
 class Words:
     """Writes values; `now_ns` is the UTC at which the page is made."""
 
-    def __init__(self, text: Text, zone: ZoneInfo, now_ns: int) -> None:
+    def __init__(self, text: Text, zone: ZoneInfo, now_ns: int, datum: str = WGS84) -> None:
         self.text = text
         self.zone = zone
         self.now_ns = now_ns
+        self.datum = datum
 
     # numbers
 
@@ -89,9 +94,23 @@ class Words:
         return f"{_bounded(value):,.{digits}f}".replace("-", "−")
 
     def coordinates(self, latitude: float, longitude: float) -> str:
-        """Write a place in degrees."""
+        """Write a place, given in WGS-84, in degrees of the datum that is shown; one that is not WGS-84 is named."""
+        latitude, longitude = self.shown(latitude, longitude)
         ns, ew = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
-        return f"{abs(latitude):.5f}° {ns}, {abs(longitude):.5f}° {ew}"
+        named = "" if self.datum == WGS84 else f" ({DATUMS[self.datum]})"
+        return f"{abs(latitude):.5f}° {ns}, {abs(longitude):.5f}° {ew}{named}"
+
+    def shown(self, latitude: float, longitude: float) -> tuple[float, float]:
+        """Return a place, given in WGS-84, in the datum that is shown."""
+        return (latitude, longitude) if self.datum == WGS84 else gcj02.from_wgs84(latitude, longitude)
+
+    def datum_name(self) -> str:
+        """Name the datum that is shown."""
+        return DATUMS[self.datum]
+
+    def other_datums(self) -> dict[str, str]:
+        """Return the datums that could be shown instead, with their names."""
+        return {key: name for key, name in DATUMS.items() if key != self.datum}
 
     # times
 
