@@ -60,6 +60,6 @@ def test_the_whole_map_of_a_trip_moves_with_the_datum_and_the_choice_is_remember
     pins = [
         re.findall(r'data-mark="1"><g transform="translate\(([-\d.]+) ([-\d.]+)\)', body) for body in (plain, moved)
     ]
-    assert [float(n) for n in pins[0][0]] == pytest.approx([float(n) for n in pins[1][0]], abs=1.0)
+    assert [float(n) for n in pins[0][0]] == pytest.approx([float(n) for n in pins[1][0]], abs=4.0)
     assert "Places in GCJ-02." in pages.get(f"{at}?datum=mars").text  # unknown: what was chosen stays
     desk.engine.dispose()
