@@ -26,6 +26,7 @@ from receiver.pages import (
     claims,
     crash,
     devices,
+    health,
     owner_consent,
     owner_disputes,
     owner_policies,
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 # The families of pages; each has `add(app, site)`.
 PAGES: Final = (
+    health,
     signin,
     account,
     vehicles,
@@ -108,7 +110,9 @@ def create_app(
         return answer
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, _: RequestValidationError) -> Response:
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        if any(one["loc"][0] == "body" for one in error.errors()):
+            return site.problem(request, 422, "refused")
         return site.problem(request, 404, "not_found")
 
     @app.exception_handler(gate.StaleFormError)

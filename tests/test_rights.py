@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,3 +237,13 @@ def test_beyond_this_machine_pages_come_encrypted_and_under_their_names(desk: De
         ("http://localhost:8080", 200),
     ):
         assert visitor(app, base_url=base).get("/sign-in").status_code == status, base
+
+
+def test_health_is_told_to_anybody_and_a_database_that_is_away_is_not_healthy(desk: Desk, tmp_path: Path) -> None:
+    assert client(desk.engine, None).get("/health").text == "ok\n"
+    other = open_desk(tmp_path)
+    stranger = client(other.engine, None)
+    with other.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE schema_version")
+    assert stranger.get("/health").status_code == 503
+    other.engine.dispose()

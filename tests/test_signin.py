@@ -366,6 +366,7 @@ def test_passwords_are_kept_as_rfc_9106_recommends(monkeypatch: pytest.MonkeyPat
 
 def test_a_form_that_is_too_large_or_hides_its_size_is_not_read(browser: Any) -> None:
     assert browser.post("/sign-in", data={"name": "x" * 70_000}).status_code == 413
+    assert browser.post("/sign-in", data={"name": "x" * 700}).status_code == 422
     assert browser.post("/sign-in", content=iter([b"name=x"])).status_code == 413
 
 

@@ -26,7 +26,8 @@ class Invite(NamedTuple):
 def make(connection: Connection, person: str, purpose: str, now_ns: int) -> str:
     """Return the secret of a new link; earlier ones of the person for this purpose end."""
     secret = secrets.make()
-    connection.execute(delete(table).where(table.c.person == person, table.c.purpose == purpose))
+    same = (table.c.person == person) & (table.c.purpose == purpose)
+    connection.execute(delete(table).where(same | (table.c.until_utc_ns <= now_ns)))
     until = now_ns + LIFE_NS[purpose]
     row = {"hash": secrets.hashed(secret), "person": person, "purpose": purpose, "until_utc_ns": until}
     connection.execute(insert(table).values(**row))

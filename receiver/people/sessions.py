@@ -61,8 +61,8 @@ class Listed:
 def begin(
     connection: Connection, person: str, now_ns: int, *, stage: str = WHOLE, address: str = "", agent: str = ""
 ) -> str:
-    """Begin a session of a person and return its cookie; those that ended by time are removed."""
-    connection.execute(delete(table).where(table.c.person == person, ~_lives(now_ns)))
+    """Begin a session of a person and return its cookie; all that ended by time are removed."""
+    connection.execute(delete(table).where(~_lives(now_ns)))
     token = secrets.make()
     row = {"hash": secrets.hashed(token), "person": person, "stage": stage, "begun_utc_ns": now_ns}
     row |= {"seen_utc_ns": now_ns, "address": address[:64], "agent": _printable(agent)}
