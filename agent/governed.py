@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from agent import clock
 from agent.clerk import Clerk
@@ -81,6 +81,7 @@ class Governed:
             except RoadwitnessError as wrong:
                 log.error("%s", wrong)
 
-    def told(self, detail: str) -> None:
-        """Tell people."""
-        self._tell(Health(t_ns=clock.monotonic_ns(), source=SOURCE, state="ok", detail=detail))
+    def told(self, detail: str, *, wanting: bool = False) -> None:
+        """Tell people; `wanting` says that somebody has to act."""
+        state: Literal["ok", "degraded"] = "degraded" if wanting else "ok"
+        self._tell(Health(t_ns=clock.monotonic_ns(), source=SOURCE, state=state, detail=detail))

@@ -98,6 +98,10 @@ def test_t_priv_1_without_consent_nothing_but_health_is_kept(tmp_path: Path, mon
     assert box.stored_s == []
     assert box.samples_s() is None
     assert box.kinds() == {"clock", "health"}  # what the time is says nothing of anybody
+    with Store.open(tmp_path, read_only=True) as store:
+        told = store.last_health("consent")
+    assert told is not None
+    assert (told.state, told.detail) == ("degraded", "nobody has agreed yet: nothing but health is kept")
     assert not (tmp_path / PACKAGES).exists()
 
 

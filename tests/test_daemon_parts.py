@@ -182,3 +182,4 @@ def test_what_config_shows_can_be_read_again_and_is_the_same(tmp_path: Path) -> 
     assert load_agent(again) == load_agent(given) != AgentConfig()
     checked = CliRunner().invoke(app, ["check", "--config", str(given)])
     assert "canbus:can0" in checked.stdout
+    assert "Consent: nobody has agreed" in checked.stdout

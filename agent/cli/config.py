@@ -27,12 +27,18 @@ def check(config: Path | None = _CONFIG, as_json: bool = _JSON) -> None:
     from agent.settings import load_agent
 
     path = config or config_dir() / "agent.toml"
-    names = [make().name for make in makers(load_agent(path).drivers, config_dir())]
+    settings = load_agent(path)
+    names = [make().name for make in makers(settings.drivers, config_dir())]
+    if settings.consent.sheet:
+        consent = f"{settings.consent.sheet} permits {', '.join(settings.consent.purposes)}"
+    else:
+        consent = "as the receiver tells" if settings.commands.keys else "nobody has agreed: nothing but health is kept"
     if as_json:
-        typer.echo(json.dumps({"file": str(path), "devices": names}))
+        typer.echo(json.dumps({"file": str(path), "devices": names, "consent": consent}))
         return
     typer.echo(f"{path} is right.")
     typer.echo(f"Devices: {', '.join(names)}." if names else f"But {NONE}.")
+    typer.echo(f"Consent: {consent}.")
 
 
 @app.command()

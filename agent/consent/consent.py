@@ -70,6 +70,11 @@ class Consent:
         return self._word is not None and "recording" not in self._given
 
     @property
+    def awaited(self) -> bool:
+        """Say whether somebody has to act before anything can be recorded: nobody agreed, or the word is damaged."""
+        return bool(self._spoiled) or (self._word is None and not self._settings.sheet)
+
+    @property
     def reference(self) -> str:
         """Return one sentence for people: what is agreed to, and where that is written down."""
         if self._spoiled:
@@ -139,7 +144,7 @@ class Consent:
         except (OSError, MessageError) as e:
             cause = e.strerror if isinstance(e, OSError) else e
             self._spoiled = f"{path}: {cause}; nothing but health is kept until the receiver speaks, or it is removed"
-            self._say(0, "degraded", self._spoiled)
+            log.error("%s", self._spoiled)
 
     def _save(self, now_ns: int) -> None:
         assert self._unsaved is not None

@@ -37,8 +37,8 @@ class Worker(Protocol):
     def go_on(self) -> None:
         """Begin again what `pause` stopped."""
 
-    def told(self, detail: str) -> None:
-        """Tell people."""
+    def told(self, detail: str, *, wanting: bool = False) -> None:
+        """Tell people; `wanting` says that somebody has to act."""
 
 
 class Enforcing:
@@ -56,6 +56,8 @@ class Enforcing:
         self._worker.record(self._consent.allows("recording"))
         self._worker.film(self._consent.allows("video"))
         self._look_ns = now_ns + LOOK_NS
+        if not self._consent.allows("recording"):
+            self._worker.told(self._consent.reference, wanting=self._consent.awaited)
 
     def step(self, now_ns: int) -> None:
         """Heed what came; look once a minute for what must go."""
