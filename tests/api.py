@@ -6,19 +6,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine
 
-from receiver import db, policies
+from receiver import policies
 from receiver.claiming import facts, reporting
 from receiver.claiming.facts import Place
 from receiver.filestore import FileStore
 from receiver.people import rights, secrets, tokens
 from receiver.policies import Cover, Policy
-from receiver.registry import consents, tables
+from receiver.registry import consents
 from receiver.settings import FileSettings
 from receiver.web import create_app
 from tests.pages import HOME, NOW, OWNER, SETTINGS, Desk, S, braking, clock_at, drive, open_desk, own
-from tests.syncing import ListSource
 
 V1 = "/api/v1"
 PLACE = (36.6512, 117.1201)  # T-CLAIM-MOVE's
@@ -67,12 +66,14 @@ def client(app: Any, secret: str = "") -> Any:
 def open_bureau(folder: Path) -> Bureau:
     """Make a receiver in which every list has something."""
     desk = open_desk(folder)
-    mine, other = desk.enrol(1), desk.enrol(2)
+    mine = desk.enrol(1)
+    own(desk.engine)
+    other = desk.enrol(2)
+    own(desk.engine, "owner-2")
     for source in (mine, other):
         desk.send(source, [clock_at(LOSS_NS - 86_400 * S)])
         desk.send(source, drive(place=PLACE, events=[braking(latitude=PLACE[0], longitude=PLACE[1])]))
     desk.status(mine, "online")
-    own_only(desk.engine, mine)
     with desk.engine.begin() as connection:
         policies.put(connection, policy("P-1", mine.device, OWNER))
         policies.put(connection, policy("P-2", other.device, "owner-2"))
@@ -82,16 +83,6 @@ def open_bureau(folder: Path) -> Bureau:
     told = reporting.Declared(mine.device, LOSS_NS, OWNER, "A van <b>pulled</b> out", Place(*PLACE))
     made.claim = reporting.report(desk.engine, told, NOW - 60 * S, facts.limits())
     return made
-
-
-def own_only(engine: Engine, source: ListSource) -> None:
-    """Let OWNER own this device, and somebody else the others."""
-    own(engine, "owner-2")
-    with engine.begin() as connection:
-        row = {"id": OWNER, "name": OWNER, "phone": "", "email": "", "registered_utc_ns": NOW}
-        connection.execute(db.upsert(connection, tables.owner, row, ["id"]))
-        vin = f"L{source.device[3:].upper()}"
-        connection.execute(update(tables.vehicle).where(tables.vehicle.c.vin == vin).values(owner=OWNER))
 
 
 def policy(name: str, device: str, owner: str) -> Policy:

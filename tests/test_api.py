@@ -445,6 +445,21 @@ def test_exports_are_files(bureau: Bureau, query: str, kind: str) -> None:
     assert list(faults(wrong)) == ["format"]
 
 
+def test_who_withdraws_a_consent_sees_what_is_erased_and_until_when(tmp_path: Path) -> None:
+    bureau = open_bureau(tmp_path)
+    owner = bureau.caller("owner")
+    path = f"{V1}/devices/{bureau.device}/consents"
+    rests = owner.post(path, json={"purpose": "clip", "version": owner.get(path).json()["items"][0]["version"]})
+    assert (rests.status_code, rests.json()["type"]) == (409, "urn:roadwitness:does-not-fit")
+    assert [c["purpose"] for c in owner.delete(f"{path}/scoring").json()["items"]] == ["scoring"]
+    assert [c["given"] for c in owner.get(path).json()["items"]] == [True, True, False]
+    (erasure,) = owner.get(f"{V1}/erasures").json()["items"]
+    assert (erasure["purpose"], erasure["state"], erasure["device"]) == ("scoring", "open", bureau.device)
+    old = owner.post(path, json={"purpose": "scoring", "version": "1999-01-01"})
+    assert (old.status_code, list(faults(old))) == (409, ["version"])
+    bureau.engine.dispose()
+
+
 # errors and the description
 
 

@@ -17,7 +17,7 @@ from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
 from receiver.people.rights import RIGHTS
-from receiver.registry import bindings, consents, tables, vehicles
+from receiver.registry import bindings, consents, erasures, tables, vehicles
 
 Everybody = Annotated[Person, Depends(needs("account.use"))]
 ConsentReader = Annotated[Person, Depends(needs("consents.read"))]
@@ -63,6 +63,26 @@ class Consents(Shape):
     """All that was given and withdrawn, first things first."""
 
     items: list[Consent]
+
+
+class Erasure(Shape):
+    """The erasure of what was kept for a purpose that was withdrawn."""
+
+    id: int
+    device: str
+    purpose: str
+    state: str = Field(description="open; held: all is gone but what an open claim needs; done")
+    asked: Utc = Field(validation_alias="asked_utc_ns")
+    due: Utc = Field(validation_alias="due_utc_ns")
+    done: Utc | None = Field(validation_alias="done_utc_ns")
+    removed: dict[str, int]
+    kept: list[str] = Field(description="Incidents that an open claim needs.")
+
+
+class Erasures(Shape):
+    """The erasures of an owner, the last first."""
+
+    items: list[Erasure]
 
 
 class Agreement(Given):
@@ -169,6 +189,13 @@ def add(router: APIRouter, site: Here) -> None:
             site.engine, device, purpose, site.now_ns(), by=who.name, how="api", address=_address(request)
         )
         return answer(request, Consents(items=[Consent.model_validate(c) for c in found]))
+
+    @router.get("/erasures", tags=["consents"], response_model=Erasures)
+    def erased(request: Request, who: ConsentReader) -> Response:
+        """List what was and will be erased of the owner who asks, and what a claim still holds back."""
+        with db.reading(site.engine) as connection:
+            found = erasures.listed(connection, owner=who.owner)
+        return answer(request, Erasures(items=[Erasure.model_validate(e) for e in found]))
 
     @router.get("/bindings", tags=["bindings"], response_model=Items[Binding])
     def bound(request: Request, who: BindingReader, limit: Limit = 50, after: After = None) -> Response:
