@@ -187,9 +187,10 @@ class Sync:
             if where.what == "files":
                 self._take_files(where.device, arrived.payload)
                 return
-            take = self._unread.get(where.what) if where.device == self._source.device else None
-            if take is not None:
-                take(arrived.payload)
+            if where.device == self._source.device and where.what in self._unread:
+                take = self._unread[where.what]
+                if take is not None:  # a recording is not asked for anything
+                    take(arrived.payload)
                 return
             ack = messages.decode_ack(arrived.payload)
             if where.device != self._source.device or where.what != "ack" or ack.device != where.device:

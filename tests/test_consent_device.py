@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent import messages
 from agent.blocks import Block, make_block
 from agent.chain import public_bytes
 from agent.commands.settings import CommandSettings
@@ -23,14 +24,17 @@ from agent.dashcam.watch import VIDEO, CameraWatch
 from agent.dashcam.withholding import is_withheld
 from agent.incident.folder import PACKAGES, Request, acknowledge, ask
 from agent.incident.folder import Video as Range
+from agent.link import Arrived, Up
 from agent.messages import MessageError
 from agent.records import KINDS, Crash, Event, Health, Package, PackageFile, Trip
 from agent.settings import AgentConfig
 from agent.store import Store
+from agent.sync import Sync
 from tests import sample_records
 from tests.dashcam_making import config, fast, film_h264
 from tests.syncing import until
 from tests.test_dashcam_quota import BOOT, add, left
+from tests.test_sync import Bench, FakeUplink
 from tests.virtual import START_NS, S, VirtualTime, World, drive
 
 KEY, STRANGER = Ed25519PrivateKey.from_private_bytes(b"k" * 32), Ed25519PrivateKey.from_private_bytes(b"s" * 32)
@@ -316,3 +320,20 @@ def test_a_disk_that_refuses_to_delete_is_asked_again(tmp_path: Path, monkeypatc
     quota.erase()
     assert quota.erase() == 0
     assert left(tmp_path) == []
+
+
+def test_a_word_reaches_whoever_asks_for_it_and_disturbs_nobody_else() -> None:
+    bench = Bench()
+    bench.connect()
+    topic = messages.topic(bench.source.device, "consent")
+    bench.step(Arrived(topic, word(1, ALL), retained=True))
+    assert bench.sync.status.ignored == 0  # a recording is not asked whether it may be replayed
+    heard: list[bytes] = []
+    uplink = FakeUplink()
+    sync = Sync(bench.source, uplink, boot="boot-1", on_consent=heard.append)
+    sync.step(0)
+    other = messages.topic("rw-0000000000000000", "consent")
+    uplink.happened.extend([Up("5"), Arrived(topic, b"theirs"), Arrived(other, b"another's")])
+    sync.step(1)
+    assert heard == [b"theirs"]
+    assert sync.status.ignored == 1
