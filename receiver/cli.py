@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.clock import iso_utc
-from receiver import command_cli, crash_cli, database_cli, dispute_cli, policy_cli
+from receiver import command_cli, crash_cli, database_cli, dispute_cli, policy_cli, retention_cli
 from receiver.claiming import command as claiming
 from receiver.exports import command as exports
 from receiver.figures import command as figures
@@ -121,5 +121,6 @@ policy_cli.add_to(app)
 renewals.add_to(app)
 figures.add_to(app)
 database_cli.add_to(app)
+retention_cli.add_to(app)
 people.add_to(app)
 registry.add_to(app)

@@ -45,6 +45,11 @@ def month_of(parent: str, utc_ns: int, later: int = 0) -> Month:
     return Month(f"{parent}_{number // 12:04d}{number % 12 + 1:02d}", _first_ns(number), _first_ns(number + 1))
 
 
+def parents(connection: Connection) -> tuple[str, ...]:
+    """Return the tables that are split by month; none on SQLite."""
+    return SPLIT if connection.dialect.name == "postgresql" else ()
+
+
 def months(connection: Connection, parent: str) -> list[Month]:
     """Return the partitions of a table that are there, the oldest first; none on SQLite."""
     if connection.dialect.name != "postgresql":
@@ -63,10 +68,8 @@ def make_months(connection: Connection, now_ns: int) -> list[str]:
 
     A month is not made any more once rows of it lie in the rest: those are found and deleted there.
     """
-    if connection.dialect.name != "postgresql":
-        return []
     made = []
-    for parent in SPLIT:
+    for parent in parents(connection):
         there = {m.name for m in months(connection, parent)}
         for month in (month_of(parent, now_ns, later) for later in range(AHEAD + 1)):
             if month.name not in there and not _in_rest(connection, parent, month):

@@ -81,6 +81,20 @@ class PeopleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """For how many days what was received is kept; 0: for ever."""
+
+    track_days: int = 180  # where cars were: tracks, speed curves
+    health_days: int = 180
+    trip_days: int = 1095  # trips and events, from which scores are made
+
+    def __post_init__(self) -> None:
+        """Check the numbers; raise ValueError."""
+        if min(self.track_days, self.health_days, self.trip_days) < 0:
+            raise ValueError("days of retention must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverSettings:
     """All that `receiver.toml` may say."""
 
@@ -93,6 +107,7 @@ class ReceiverSettings:
     commands: CommandKeySettings = field(default_factory=CommandKeySettings)
     jt808: Jt808Settings = field(default_factory=Jt808Settings)
     renewals: NoticeSettings = field(default_factory=NoticeSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     webhooks: dict[str, HookSettings] = field(default_factory=dict)  # by a name of the insurer's choice
 
