@@ -19,7 +19,7 @@ from receiver.scoring.score import score_vehicle
 from tests.pages import NOW
 from tests.pricing import book, request_of
 
-VEHICLES: Final = 10_000
+VEHICLES: Final = 2_000
 TRIPS: Final = 12  # of each: what a run costs beside the trips is what is asked here; those are `benchmarks scoring`
 QUOTES: Final = 300
 
@@ -33,8 +33,8 @@ def agree(engine: Engine, devices: list[str]) -> None:
         rows[registry.owner].append({"id": owner, "name": "", "phone": "", "email": "", "registered_utc_ns": 0})
         car = {"vin": vin, "owner": owner, "plate": "", "use_class": "family", "seats": 5, "energy": "fuel"}
         rows[registry.vehicle].append({**car, "first_registered": request_of().start, "registered_utc_ns": 0})
-        bound = {"device": device, "vin": vin, "bound_utc_ns": 0, "bound_by": "", "ended_by": "", "reason": ""}
-        rows[registry.binding].append(bound)
+        bound = {"device": device, "vin": vin, "owner": owner, "bound_utc_ns": 0, "bound_by": "", "ended_by": ""}
+        rows[registry.binding].append({**bound, "reason": ""})
         told = {"device": device, "vin": vin, "owner": owner, "purpose": "scoring", "given": True, "at_utc_ns": 0}
         rows[registry.consent].append({**told, "version": "", "language": "", "digest": "", "by": "", "how": ""})
     with engine.begin() as connection:
@@ -70,7 +70,7 @@ def main() -> None:
         two, one = model("relativity/2"), model("relativity/1")
         month = last_ended(NOW, two.zone)
         end = scores.periods.bounds(month, two.zone)[1]
-        bare = devices[:1000]
+        bare = devices[: VEHICLES // 4]
         alone, _ = timed(lambda: [score_vehicle(engine, d, two, None, end) for d in bare])
         rows = [("scored only, nothing kept", alone * VEHICLES / len(bare))]
         for name in ("kept", "again: nothing changed"):

@@ -28,6 +28,7 @@ from receiver.rating.periods import RatingError
 from receiver.rating.quotes import Asked
 from receiver.rating.tables import kept_quote, kept_score
 from receiver.registry import bindings, consents
+from receiver.registry.tables import binding
 from receiver.scoring.result import ScoreResult
 from receiver.scoring.score import score_vehicle
 from tests import registering
@@ -41,6 +42,7 @@ ENDS = periods.bounds(OCTOBER, "Asia/Shanghai")[1]
 LATER = NOW + DAY
 AGREED = ENDS - 400 * DAY
 _names = count()
+BOUND = {"bound_utc_ns": NOW + 2 * S, "bound_by": "t", "ended_by": "", "reason": ""}
 
 
 @pytest.fixture(scope="module")
@@ -383,6 +385,16 @@ def test_what_was_driven_in_another_car_is_not_this_cars(small: Desk) -> None:
         told = scores.score_device(connection, source.device, "2026-11", V2, december)
         assert (told.vin, told.trips, told.start_utc_ns) == (other.vin, 1, NOW + S)
         assert scores.latest(connection, source.device) == told
+
+
+def test_what_another_owner_drove_in_the_same_car_is_not_this_owners(small: Desk) -> None:
+    source = driven(small)
+    sold = NOW + S
+    bindings.unbind(small.engine, source.device, sold, by="technician", reason="car sold")
+    with small.engine.begin() as connection:
+        car = bindings.listed(connection, device=source.device)[0].vin
+        connection.execute(insert(binding).values(**{**BOUND, "device": source.device, "vin": car, "owner": "K-9"}))
+        assert scores.moved_in_ns(connection, source.device, car) == sold
 
 
 def test_a_consent_withdrawn_while_the_month_is_scored_keeps_nothing(

@@ -147,8 +147,10 @@ def result(connection: Connection, kept: KeptScore) -> ScoreResult:
 
 
 def moved_in_ns(connection: Connection, device: str, vin: str) -> int:
-    """Return since when the device was in no other car (UTC ns, 0: always): what was driven there is not this car's."""
-    ended = (b.ended_utc_ns for b in bindings.listed(connection, device=device) if b.vin != vin)
+    """Return since when the device was in no other car or owner's (UTC ns, 0: always): that is not for this score."""
+    every = bindings.listed(connection, device=device)
+    owner = next((b.owner for b in every if b.vin == vin), "")
+    ended = (b.ended_utc_ns for b in every if (b.vin, b.owner) != (vin, owner))
     return max((at for at in ended if at is not None), default=0)
 
 
