@@ -8,7 +8,7 @@ from agent.clock import iso_utc
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 
 SIZE = 100  # crashes on one page
-audit = typer.Typer(no_args_is_help=True, help="The log of who looked at crashes.")
+audit = typer.Typer(no_args_is_help=True, help="The log of who looked at what and who did what.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -94,7 +94,7 @@ def check(
 
 @audit.callback()
 def _audit() -> None:
-    """The log of who looked at crashes."""
+    """The log of who looked at what and who did what."""
 
 
 @audit.command("verify", epilog="Example: roadwitness receiver audit verify --head 1042:9f0c…")

@@ -3,20 +3,33 @@
 import json
 import os
 import signal
+import ssl
 import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from agent.clock import wall_ns
 from agent.errors import ConfigError, RoadwitnessError
-from receiver import access, db, exposure
+from receiver import access, db, exposure, serve
 from receiver.cli import app
 from receiver.ending import Ending
 from receiver.people import accounts, invites, tokens
-from receiver.settings import HttpSettings, load_settings
+from receiver.settings import HttpSettings, ReceiverSettings, load_settings
+from tests.syncing import until
 
 
 def run(url: str, *asked: str) -> str:
@@ -100,6 +113,62 @@ def test_links_name_the_address_that_people_use(tmp_path: Path) -> None:
     file = tmp_path / "receiver.toml"
     file.write_text('[http]\nhosts = ["desk.example"]\nproxies = ["10.0.0.5"]\n[people]\nkey = "k"\n')
     assert load_settings(file).http.hosts == ("desk.example",)
+
+
+def test_pages_are_served_over_tls_and_a_proxy_is_believed_only_where_it_is_named(tmp_path: Path) -> None:
+    engine = db.open_database(f"sqlite:///{tmp_path / 'r.db'}")
+    certificate, key = authority(tmp_path)
+    tls = HttpSettings("127.0.0.1", 0, certificate=str(certificate), key=str(key), hosts=("localhost",))
+    with served(ReceiverSettings(database=str(engine.url), http=tls), engine) as port:
+        context = ssl.create_default_context(cafile=certificate)
+        with urllib.request.urlopen(f"https://localhost:{port}/sign-in", timeout=20, context=context) as answer:
+            assert answer.headers["strict-transport-security"]
+            assert answer.headers["server"] is None
+    behind = HttpSettings(port=0, hosts=("desk.example",), proxies=("127.0.0.1",))
+    alone = replace(behind, proxies=())
+    for http, status in ((behind, 200), (alone, 421)):
+        with served(ReceiverSettings(database=str(engine.url), http=http), engine) as port:
+            told = {"Host": "desk.example", "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/sign-in", headers=told)
+            assert status_of(asked) == status
+    engine.dispose()
+
+
+def status_of(asked: urllib.request.Request) -> int:
+    try:
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return int(refused.code)
+
+
+@contextmanager
+def served(settings: ReceiverSettings, engine: Engine) -> Iterator[int]:
+    """Serve on a free port until the end of the block."""
+    server = serve._server(engine, settings, None)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        until(lambda: bool(server.started), "it listened")
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def authority(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for localhost that vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    made = made.not_valid_before(datetime(2020, 1, 1, tzinfo=UTC)).not_valid_after(datetime(2049, 1, 1, tzinfo=UTC))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    paths = folder / "c.pem", folder / "k.pem"
+    paths[0].write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
 
 
 def test_an_end_is_asked_for_by_a_signal_or_a_thread_once_and_for_all() -> None:
