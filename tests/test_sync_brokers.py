@@ -332,6 +332,7 @@ def test_devices_are_listed_enrolled_and_blocked_by_command(tmp_path: Path) -> N
         (["serve", "--db", "sqlite:///{}/r.db", "--broker", "mqtt://broker.example", "--no-pages"], "use mqtts://"),
         (["serve", "--broker", "mqtts://h", "--embedded-broker", "0"], "exclude each other"),
         (["serve", "--http", "nonsense"], "write HOST:PORT"),
+        (["serve", "--http", "127.0.0.1:²"], "write HOST:PORT"),
     ],
 )
 def test_expected_trouble_is_one_line_and_exit_code_1(
