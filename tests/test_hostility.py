@@ -1,11 +1,16 @@
 """Hostile input at every door: fuzzed messages, bombs, other devices' names, markup, paths and SQL. A list of the rest:
 
-forged device, other lane, other key: tests/test_ingest.py · bombs and lying frames: tests/test_messages.py · files of
-other devices, names, sizes: tests/test_transfers.py · packages against the verifier: tests/test_evidence_hostile.py ·
-markup in pages: tests/test_pages.py, tests/test_crash_pages.py · documents: tests/test_claim_documents.py.
+forged device, other lane, other key, replayed batch: tests/test_ingest.py · other device's topic, wrong certificate:
+tests/test_sync_brokers.py · bombs and lying frames: tests/test_messages.py · files of other devices, names, sizes:
+tests/test_transfers.py · packages against the verifier: tests/test_evidence_hostile.py · markup: tests/test_pages.py,
+tests/test_crash_pages.py · documents: tests/test_claim_documents.py · guessing, forged forms: tests/test_signin.py ·
+every role against every route: tests/test_rights.py, tests/test_api.py.
 """
 
+import gzip
 import re
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +24,7 @@ from benchmarks.fuzz import quick
 from receiver import db, policies
 from receiver.api import paces, route
 from receiver.api.app import described
+from receiver.claiming import pdf
 from receiver.filestore import FileStore
 from receiver.people.rights import RIGHTS
 from receiver.settings import FileSettings
@@ -174,6 +180,27 @@ def test_json_that_is_deep_wide_or_large_costs_a_refusal(bureau: Bureau) -> None
             answer = owner.post(V1 + path, content=body, headers={"Content-Type": "application/json"})
             assert answer.status_code in (400, 422), (path, body[:30], answer.text[:300])
             assert len(answer.content) < 20_000
+
+
+def test_what_unpacks_without_end_is_refused_before_it_does(bureau: Bureau) -> None:
+    owner = bureau.caller("owner")
+    json = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    packed = owner.post(f"{V1}/claims", content=gzip.compress(bytes(10 << 20)), headers=json)
+    assert packed.status_code == 415
+
+    def objects(size: int) -> bytes:
+        work = zlib.compressobj(9)
+        told = work.compress(bytes(size)) + work.flush(zlib.Z_SYNC_FLUSH)  # ends where it unpacks to `size` exactly
+        return b"1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + told + b"endstream endobj\n"
+
+    # the first takes all that may be unpacked: what was left was 0, which zlib takes for no bound at all
+    bomb = b"%PDF-1.7\n" + objects(pdf.MOST_UNPACKED) + objects(64 << 20) + b"%%EOF"
+    tracemalloc.start()
+    refused = owner.post(f"{V1}/claims/{bureau.claim}/documents?kind=other", content=bomb)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (refused.status_code, refused.json()["faults"][0]["field"]) == (422, "file")
+    assert most < 3 * pdf.MOST_UNPACKED
 
 
 def test_an_answer_to_a_stranger_does_not_depend_on_what_there_is(bureau: Bureau) -> None:

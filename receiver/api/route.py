@@ -47,6 +47,9 @@ class Bounded(APIRoute):
                 paces.take(request.state.person.id)
             if b"%00" in request.scope["query_string"]:
                 raise wrong("query", _NUL)
+            if request.headers.get("content-encoding", "identity").lower() != "identity":
+                detail = "send the body as it is: packed ones are not unpacked here"
+                raise ProblemError(415, "unsupported-media-type", detail, headers={"Accept-Encoding": "identity"})
             body = await _body(request, most if reads else 0)
             request.state.body = request._body = body
             if reads and body:

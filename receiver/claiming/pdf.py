@@ -65,10 +65,10 @@ def _unpacked(own: bytes, packed: bytes, most: int) -> bytes | None:
         return None
     work = zlib.decompressobj()
     try:
-        inner = work.decompress(packed, most)
+        inner = work.decompress(packed, most + 1)  # one more: to zlib 0 means without bound
     except zlib.error:
         return None
-    return None if work.unconsumed_tail else inner
+    return inner if len(inner) <= most else None
 
 
 def _unescaped(objects: bytes) -> bytes:
