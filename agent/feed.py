@@ -221,9 +221,9 @@ class Feed(threading.Thread):
         elif spoke and not self._spoken:
             self._tell(now_ns, "ok", f"{self.name}: gives samples")
         self._spoken |= spoke
-        if now_ns >= self._facts_due_ns and isinstance(self._driver, Knowing):
+        if now_ns >= self._facts_due_ns:  # the question whether it knows any is slow, too
             self._facts_due_ns = now_ns + FACTS_NS
-            for fact in self._driver.health():
+            for fact in self._driver.health() if isinstance(self._driver, Knowing) else ():
                 if (self._told.get(fact.source, "ok"), self._learned.get(fact.source, {})) != (fact.state, fact.facts):
                     self._told[fact.source], self._learned[fact.source] = fact.state, fact.facts
                     self._intake.tell(fact)
