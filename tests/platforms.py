@@ -88,7 +88,7 @@ class Platform:
     def ids(self) -> list[int]:
         return [m.id for m in self.heard]
 
-    async def until(self, true: Callable[[], bool], seconds: float = 20.0) -> None:
+    async def until(self, true: Callable[[], bool], seconds: float = 60.0) -> None:
         async with self.changed:
             await asyncio.wait_for(self.changed.wait_for(true), seconds)
 
@@ -146,7 +146,7 @@ async def telling(engine: Engine, configured: Jt808Settings) -> AsyncIterator[as
             running.result()
 
 
-async def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
+async def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait until the database says so."""
     end_ns = clock.monotonic_ns() + int(seconds * 1e9)
     while not true():

@@ -73,7 +73,7 @@ class ListSource:
         return self.key.sign(message)
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Wait until `condition` holds; fail naming `what` it was."""
     deadline_ns = clock.monotonic_ns() + int(seconds * 1e9)
     never = threading.Event()

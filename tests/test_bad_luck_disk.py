@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_and_is_freed_costs_the_running_daemon_nothing(moun
     finally:
         with suppress(ProcessLookupError, ValueError):
             one.process.kill()
-        one.process.wait(timeout=20)
+        one.process.wait(timeout=60)
     told = check_whole(mounted / "store", samples)
     ours = [h for h in told if h.source == "store"]
     assert [h.state for h in ours] == ["lost", "ok"]
@@ -124,7 +124,7 @@ def test_a_card_that_turns_read_only_is_told_the_agent_goes_on_and_the_next_star
     finally:
         with suppress(ProcessLookupError, ValueError):
             one.process.kill()
-        one.process.wait(timeout=20)
+        one.process.wait(timeout=60)
     refused = Running(mounted / "store", samples, BASE_NS + 500 * S, speed=SPEED)
     assert refused.end() == 1  # systemd starts it again every two seconds, until the card can be written
     assert "StoreError" in refused.said

@@ -20,7 +20,7 @@ from agent.settings import AgentConfig
 S = 1_000_000_000
 SPEED = number("Vehicle.Speed")
 SETTINGS = FeedSettings()
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Port:

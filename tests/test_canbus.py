@@ -273,9 +273,9 @@ def test_closing_from_another_thread_ends_a_read_with_nothing_worse_than_a_drive
 
         thread = threading.Thread(target=read)
         thread.start()
-        assert reading.wait(5)
+        assert reading.wait(30)
         wire.close()
-        thread.join(5)
+        thread.join(30)
         assert len(ended) == 1, wire.name
     datagrams.close()
     adapter.close()

@@ -143,8 +143,8 @@ def test_what_the_command_line_asks_for_comes_as_a_proved_package(broker: str, w
     with world.receiver(broker), world.vehicle(broker) as (store, _, _sending):
         until(lambda: store.positions() == store.heads(), "the device is known")
         world.ask()
-        until(lambda: world.states() == ["done"], "the command is done", 40.0)
-        until(world.whole, "the package is whole", 40.0)
+        until(lambda: world.states() == ["done"], "the command is done", 90.0)
+        until(world.whole, "the package is whole", 90.0)
     (asked,) = commands.asked(world.engine, world.device, clock.wall_ns())
     assert (asked.actor, asked.reason, asked.detail) == (
         "adjuster",
@@ -166,12 +166,12 @@ def test_a_broker_and_a_car_that_are_away_find_the_command_later_and_obey_it_onc
         for know_time in (False, True, True):  # without the time it waits, and a restart forgets it
             with world.vehicle(broker.url, know_time) as (store, clerk, sending):
                 if know_time:
-                    until(lambda: world.states() == ["done"], "the command is done", 40.0)
+                    until(lambda: world.states() == ["done"], "the command is done", 90.0)
                     assert sending.finish(40.0)["packages_left"] == 0
                 else:
                     until(partial(waits, clerk), "the command is heard")
                     assert store.records(Reply) == []
-        until(world.whole, "the package is whole", 40.0)
+        until(world.whole, "the package is whole", 90.0)
     broker.stop()
     with Store.open(world.agent, read_only=True) as store:
         assert [r.record.state for r in store.records(Reply)] == ["accepted", "done"]
@@ -227,7 +227,7 @@ def test_the_daemon_heeds_commands_beside_its_drive(tmp_path: Path, world: World
         thread.start()
         try:
             world.ask(600, 610)
-            until(lambda: world.states() == ["failed"], "the command is answered", 40.0)
+            until(lambda: world.states() == ["failed"], "the command is answered", 90.0)
         finally:
             daemon.stop()
             thread.join(30)

@@ -84,7 +84,7 @@ class Running:
         assert self.process.stderr is not None
         with self.process.stderr:
             self.said += self.process.stderr.read()
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from agent.dashcam.state import read_state
 from agent.dashcam.watch import CameraWatch
 from tests.dashcam_making import BOOT, S, config, film_h264
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ def test_a_real_stream_is_read_with_times_near_its_arrival_and_its_end_is_troubl
     pictures: list[Picture] = []
     with pytest.raises(DriverError, match="stream has ended"):
         drain(camera, pictures)
-    sender.join(10)
+    sender.join(60)
     camera.close()
     assert 80 <= len(pictures) <= 90
     shown = np.array([p.t_ns for p in pictures])
@@ -314,7 +314,7 @@ def test_a_patient_giver_waits_for_room_and_one_that_is_too_big_alone_is_taken()
     giver = threading.Thread(target=lambda: given_in.append(waiting.put(b"second")))
     giver.start()
     assert len(waiting.take()) == 50
-    giver.join(5)
+    giver.join(60)
     assert given_in == [True]
     assert waiting.take() == b"second"
     assert waiting.dropped == 0

@@ -24,7 +24,7 @@ NO_DEVICE = {
     "replay",  # reads files, ends with None, cannot be unplugged: tests/test_replay_driver.py
     "power",  # looks at files when it is time, so that it is never silent: tests/test_power.py
 }
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 def rig_classes() -> list[Any]:

@@ -23,7 +23,7 @@ from drivers.gps import HELD_NS, LONGEST_LINE, Gps
 from sim.gpsd import FakeGpsd, Report
 
 UTC = 1_795_000_000 * NS_PER_S  # in November 2026
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from drivers.iio.scan import Element, ScanLayout, parse_type
 from drivers.imu import Imu
 from sim.iio import FakeIio, Format
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 UP = np.array([0.3, -0.2, 9.8])
 TURN = np.array([0.5, -1.5, 20.0])
 

@@ -67,7 +67,7 @@ def test_the_page_follows_the_car_on_its_wires_and_ctrl_c_keeps_the_drive(tmp_pa
             assert all(float(state["speed"]) > 0 for state in seen.values())
         finally:
             demo.send_signal(signal.SIGINT)
-        assert demo.wait(30) == 0
+        assert demo.wait(60) == 0
     with Store.open(tmp_path / "agent", read_only=True) as store:
         trips = [stored.record for stored in store.trips()]
         assert len(trips) == 2

@@ -19,7 +19,7 @@ from drivers import gpio
 from drivers.gpio import Edge, Line, edges_of
 from drivers.power import Power
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from sim.wires import Wires, known_protocol
 from tests.can_peers import Datagrams, can_frame
 
 BOX_IDS = range(0x600, 0x612)  # the box's own sensors, bridged in recordings only
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
