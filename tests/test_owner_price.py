@@ -6,6 +6,8 @@ from datetime import date
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markupsafe import escape
 from sqlalchemy import update
 
@@ -67,6 +69,11 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, ListS
         consents.give(made.engine, source.device, purpose, NOW - 91 * DAY, by=OWNER)
     yield made, source
     made.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def pages(desk: tuple[Desk, ListSource]) -> Any:
+    return client(desk[0].engine, raising=True)
 
 
 def plain(html: str) -> str:
@@ -246,3 +253,18 @@ def test_a_form_begins_with_what_is_known_of_the_car() -> None:
     assert (known.text("vehicle.seats"), known.text("km_per_year")) == ("7", "11200")
     assert known.listed("cover") == ["OCC"]
     assert known.text("covers.OCC.driver_limit_yuan") == "20000"
+
+
+ODD = st.sampled_from(
+    ["", "9999-12-31", "0001-01-01", "NaN", "-1", "1e99", "１２", "0", "1" * 300, "\x00", "٣", "null", "[]"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from([*CAR, "traffic_violation", "vehicle.cc", "covers.VD.limit_yuan"]), ODD))
+def test_whatever_is_typed_is_answered_with_a_price_or_with_what_is_wrong(
+    desk: tuple[Desk, ListSource], pages: Any, typed: dict[str, str]
+) -> None:
+    answer = pages.get("/quote", params={**CAR, **typed, "device": desk[1].device, "asked": "1"})
+    assert answer.status_code in (200, 422), typed
+    assert ("There is no price for this yet" in answer.text) == (answer.status_code == 422)
