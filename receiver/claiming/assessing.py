@@ -24,6 +24,7 @@ from receiver.filestore import FileStore
 from receiver.policies import Policy
 from receiver.pricing.book import Fault, RateBook
 from receiver.pricing.money import ZERO
+from receiver.pricing.refusals import QuoteError
 from receiver.settings import ZONE
 
 SYSTEM: Final = "receiver"
@@ -121,7 +122,7 @@ def policies_of(connection: Connection, claim: str) -> list[Policy]:
 
 
 def fast(connection: Connection, book: RateBook, claim: str) -> FastTrack | None:
-    """Check the conditions of fast settlement; None where the moment of the accident is not known."""
+    """Check the conditions of fast settlement; None where the moment is not known, or is before the first law."""
     utc_ns = accident_utc_ns(connection, claim)
     if utc_ns is None:
         return None
@@ -137,7 +138,10 @@ def fast(connection: Connection, book: RateBook, claim: str) -> FastTrack | None
         parties = [Party(p.compulsory, p.fault, p.agrees, True, p.loss) for p in parties]
     numbers = {car.number for car in reporting.cars(connection, claim)}
     outside = any(r.head == "property" and (r.party == 1 or r.party not in numbers) for r in losses)
-    limit = book.compulsory.amounts(_moment(utc_ns), at_fault=True).property
+    try:
+        limit = book.compulsory.amounts(_moment(utc_ns), at_fault=True).property
+    except QuoteError:  # declared for a day before the law, as anybody may who fills in a form
+        return None
     return fast_track(parties, limit, outside_damage=outside)
 
 
@@ -180,7 +184,7 @@ def propose(connection: Connection, book: RateBook, claim: str, *, assumed: Faul
     )
     try:
         return settlement.settle(case, book)
-    except ValueError as e:
+    except (ValueError, QuoteError) as e:
         raise ClaimError(claim, str(e)) from e
 
 

@@ -5,6 +5,7 @@ table of what the device's signed record names, never from the address alone.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Request, Response
@@ -12,13 +13,16 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from receiver import checks, contents, crashes, crashviews, crashwords, delivery
+from receiver.access import Row as Look
 from receiver.access import latest
 from receiver.contents import Contents
+from receiver.crashes import CrashPage
 from receiver.crashviews import MOST_LOOKS
 from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
 from receiver.site import Site
+from receiver.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,14 @@ Name = Annotated[str, Path(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 class AwayError(Exception):
     """A file that should be in the store cannot be read there."""
+
+
+def shown(site: Site, words: Words, found: CrashPage, before: Sequence[Look]) -> dict[str, Any]:
+    """Return what _crash.html is given; whoever calls has noted the look at it, `before` are those before."""
+    device, incident, files = found.row.device, found.row.incident, site.files
+    read = Contents() if files is None else contents.read(files, device, incident, found.files)
+    view = crashviews.crash(words, found, read, before, files is not None)
+    return {"crash": found, "view": view, "version": crashes.version(site.engine, device, incident)}
 
 
 def add(app: FastAPI, site: Site) -> None:
@@ -49,10 +61,7 @@ def add(app: FastAPI, site: Site) -> None:
         words = site.words_of(request)
         before = latest(engine, device, incident, MOST_LOOKS)
         note(request, device, incident, "page")
-        read = Contents() if files is None else contents.read(files, device, incident, found.files)
-        view = crashviews.crash(words, found, read, before, files is not None)
-        version = crashes.version(engine, device, incident)
-        return site.page(request, "crash.html", words=words, crash=found, view=view, version=version)
+        return site.page(request, "crash.html", words=words, **shown(site, words, found, before))
 
     @app.api_route(base + "/progress.json", methods=["GET", "HEAD"])
     def progress(request: Request, person: Reader, device: str, incident: Incident) -> Response:
