@@ -39,8 +39,10 @@ GREET_S: Final = 2.0  # how soon a device learns that it was enrolled
 RETRY_S: Final = 1.0
 RETRY_CAP_S: Final = 30.0
 REFUSED_S: Final = 60.0
-# Beyond the receive window of MQTT 5 a broker holds messages back; 3.1.1 has none, so there is a bound here.
+# Beyond the receive window of MQTT 5 a broker holds messages back; 3.1.1 has none and Mosquitto 2.0.11 sends a whole
+# one for each PUBACK. So there is a bound here: what is beyond it waits in the connection, and is dropped after long.
 MOST_WAITING: Final = 1000
+FLOOD_S: Final = 2.0  # far below the keep-alive, whose pings wait meanwhile
 MOST_GROUP: Final = 16  # messages about files that are answered together
 # Batches that are stored together. Beyond some hundred small ones a commit costs little by message; large ones are
 # bounded by their bytes, as others wait for a transaction: 128 KiB are some 1200 entries and take about 0.2 s.
@@ -79,6 +81,8 @@ class Reception(threading.Thread):
         self.overrun = 0  # messages dropped because too many waited; their devices send them again
         self.on_acknowledged: Callable[[float], None] = _unwatched  # seconds from taking messages to acknowledging them
         self._happened: queue.Queue[Happening | None] = queue.Queue()
+        self._room = threading.Semaphore(MOST_WAITING)  # for messages
+        self._choked = False
         self._stopping = threading.Event()
         self._on_end = on_end or (lambda: None)
         self._rng = random.Random()
@@ -143,9 +147,14 @@ class Reception(threading.Thread):
         if ahead is not None:
             return ahead
         try:
-            return self._happened.get(timeout=self._patience_s())
+            return self._taken(self._happened.get(timeout=self._patience_s()))
         except queue.Empty:
             return None
+
+    def _taken(self, happening: Happening | None) -> Happening | None:
+        if isinstance(happening, Arrived):
+            self._room.release()
+        return happening
 
     def _group(self, first: Arrived) -> list[Arrived]:
         """Return a message, and where it is one of a sort that goes together, those of its sort that wait behind it."""
@@ -153,7 +162,7 @@ class Reception(threading.Thread):
         most, size = _TOGETHER.get(sort, 1), len(first.payload)
         while len(group) < most and size < MOST_GROUP_BYTES and self._ahead is None:
             try:
-                happening = self._happened.get_nowait()
+                happening = self._taken(self._happened.get_nowait())
             except queue.Empty:
                 break
             if isinstance(happening, Arrived) and _sort(happening) == sort:
@@ -166,9 +175,11 @@ class Reception(threading.Thread):
         return group
 
     def _take(self, happening: Happening) -> None:
-        if isinstance(happening, Arrived) and self._happened.qsize() >= MOST_WAITING:
+        if isinstance(happening, Arrived) and not self._room.acquire(timeout=0.0 if self._choked else FLOOD_S):
+            self._choked = True  # until there is room again
             self.overrun += 1
         elif not isinstance(happening, Delivered):
+            self._choked = self._choked and not isinstance(happening, Arrived)
             self._happened.put(happening)
 
     def _patience_s(self) -> float:
