@@ -134,7 +134,7 @@ def own(engine: Engine, owner: str = OWNER) -> None:
         connection.execute(db.upsert(connection, t.owner, row, ["id"]))
         for device in free:
             vin = f"L{device[3:].upper()}"
-            car = {"vin": vin, "owner": owner, "plate": "", "use_class": "family", "seats": 5, "energy": "petrol"}
+            car = {"vin": vin, "owner": owner, "plate": "", "use_class": "family", "seats": 5, "energy": "fuel"}
             car |= {"first_registered": date(2020, 1, 1), "registered_utc_ns": NOW}
             connection.execute(insert(t.vehicle).values(**car))
             ends = {"ended_utc_ns": None, "ended_by": "", "reason": ""}
