@@ -15,8 +15,10 @@ from agent import messages
 from receiver import db, devices
 from receiver.filestore import FileStore
 from receiver.ingest import Ingest
+from receiver.registry import consents
 from receiver.settings import FileSettings
 from tests.fuzzing import NOW, run
+from tests.pages import own
 from tests.sample_records import S, some
 from tests.syncing import ListSource
 
@@ -64,6 +66,8 @@ def _good(folder: Path) -> float:
     engine = quick(folder)
     source = ListSource()
     devices.enrol(engine, source.public_key.hex())
+    own(engine)
+    consents.give(engine, source.device, "recording", 1, by="owner-1")
     ingest = Ingest(engine)
     entries = source.append([(n * S, some(1)[0][1]) for n in range(GOOD * 10)])
     topic = messages.topic(source.device, "up", "event")

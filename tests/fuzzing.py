@@ -21,11 +21,13 @@ from agent.records import KIND_LANES, Package, PackageFile
 from receiver import db, devices
 from receiver.filestore import FileStore
 from receiver.ingest import Ingest
-from tests.sample_records import S, some
+from receiver.registry import consents
+from tests.pages import drive, own
+from tests.sample_records import S, crash, reply, some
 from tests.syncing import ListSource
 
 NOW: Final = 1_790_000_000 * S
-_WORDS: Final = ("", "\0", "x" * 300, "' OR 1=1 --", "../../etc/passwd", "<script>", "\N{GRINNING FACE}")
+_WORDS: Final = ("", "\0", "a\0b", "x" * 300, "' OR 1=1 --", "../../etc/passwd", "<script>", "\N{GRINNING FACE}")
 _NUMBERS: Final = (-1, 0, 1, 2**31, 2**53, 2**63 - 1, -(2**63), 2**64 - 1, 0.0, 1e308)
 _JSON: Final[tuple[Any, ...]] = (None, True, *_NUMBERS, *_WORDS, [], {}, [[]], {"a": {}})
 _ODD: Final[tuple[Any, ...]] = (*_JSON, float("nan"), float("inf"), b"", b"\xff" * 64)
@@ -57,6 +59,9 @@ class Fuzzer:
         self.signed: set[bytes] = set()
         self._bodies: dict[str, list[bytes]] = {kind: [] for kind in _KINDS}
         self._good = self._corpus(self.device)
+        told = (("crash", crash()), ("reply", reply()), ("curve", drive(seconds=60)[-1]))
+        for kind, record in told:
+            self._bodies[kind].append(chain.canonical(record))
         self._lineage = 0
         self._ways: tuple[tuple[Callable[[], Message], int], ...] = (
             (self._flipped, 30),
@@ -69,7 +74,7 @@ class Fuzzer:
             (self._bomb, 2),
             (self._replayed, 4),
             (self._forged, 3),
-            (self._hostile, 3),
+            (self._hostile, 6),
         )
 
     def messages(self, count: int) -> Iterator[Message]:
@@ -159,14 +164,17 @@ class Fuzzer:
         """Spoil one value inside a batch and pack it anew: it is refused by type, number, chain or signature."""
         topic, payload = self._any("up")
         value = msgspec.msgpack.decode(_plain(payload))
-        where: Any = value
-        while isinstance(where, list) and where:
-            at = self.rng.randrange(len(where))
-            if not isinstance(where[at], list) or self.rng.random() < 0.2:
-                where[at] = self.rng.choice(_ODD)
-                break
-            where = where[at]
+        self._spoil(value, _ODD)
         return topic, _repacked(msgspec.msgpack.encode(value))
+
+    def _spoil(self, where: Any, odd: tuple[Any, ...]) -> None:
+        """Put something odd in the place of one value, at any depth."""
+        while where:
+            at = self.rng.choice(list(where)) if isinstance(where, dict) else self.rng.randrange(len(where))
+            if not isinstance(where[at], list | dict) or not where[at] or self.rng.random() < 0.2:
+                where[at] = self.rng.choice(odd)
+                return
+            where = where[at]
 
     def _tokens(self) -> Message:
         topic, payload = self._any(self.rng.choice(("birth", "status", "live", "file")))
@@ -209,6 +217,10 @@ class Fuzzer:
             file = PackageFile(name=self.rng.choice(names), size=self.rng.choice((0, -1, 2**62)), sha256="0" * 64)
             told = Package(t_ns=S, incident=self.rng.choice(("0" * 16, "x")), complete=True, files=[file])
             body = chain.canonical(told)
+        elif self.rng.random() < 0.6:
+            value = msgspec.json.decode(self.rng.choice(self._bodies[kind] or self._bodies["event"]))
+            self._spoil(value, _JSON)
+            body = msgspec.json.encode(value)
         else:
             spoiled = bytearray(self.rng.choice(self._bodies[kind] or self._bodies["event"]))
             spoiled[self.rng.randrange(len(spoiled))] = self.rng.randrange(256)
@@ -222,6 +234,9 @@ def run(engine: Engine, files: FileStore | None, count: int, seed: int = 1) -> O
     """Take `count` damaged messages into a new ingest and say what came of them."""
     fuzzer = Fuzzer(seed)
     devices.enrol(engine, fuzzer.device.public_key.hex())
+    own(engine)
+    for purpose in ("recording", "scoring", "video"):  # without these nothing but health would be looked at closely
+        consents.give(engine, fuzzer.device.device, purpose, 1, by="owner-1")
     ingest = Ingest(engine, files)
     raised: Counter[str] = Counter()
     answers = 0

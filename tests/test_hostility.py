@@ -25,11 +25,14 @@ from receiver import db, policies
 from receiver.api import paces, route
 from receiver.api.app import described
 from receiver.claiming import pdf
+from receiver.exports.files import WHAT
 from receiver.filestore import FileStore
 from receiver.people.rights import RIGHTS
 from receiver.settings import FileSettings
-from tests.api import V1, Bureau, client, open_bureau, policy
+from receiver.web import create_app
+from tests.api import V1, Bureau, client, open_bureau, policy, token
 from tests.fuzzing import run
+from tests.pages import NOW, SETTINGS
 
 SQL = ("' OR '1'='1", '1"; DROP TABLE claim; --', "%' UNION SELECT 1 --\\", "x\0y")
 PATHS = (
@@ -67,13 +70,27 @@ def counted(bureau: Bureau) -> dict[str, int]:
 def test_damaged_messages_raise_nothing_and_nothing_is_stored_that_nobody_signed(tmp_path: Path) -> None:
     """The short form of `python -m benchmarks fuzz`, which takes a million."""
     engine = quick(tmp_path)
-    found = run(engine, FileStore(FileSettings(root=str(tmp_path / "files")), str(engine.url)), 3000, seed=7)
-    engine.dispose()
+    files = FileStore(FileSettings(root=str(tmp_path / "files")), str(engine.url))
+    found = run(engine, files, 3000, seed=7)
     assert found.raised == {}
     assert found.forged == 0
     assert found.stored > 20
     assert len(found.refused) >= 15
     assert max(map(len, found.refused)) <= 64  # reasons are fixed: they cannot fill the table that counts them
+    # and what the device signed, whatever it says, leaves every answer about it whole
+    app = create_app(engine, SETTINGS, lambda: NOW, files=files)
+    callers = {role: client(app, token(engine, role)) for role in ("owner", "adjuster", "technician")}
+    device = callers["technician"].get(f"{V1}/devices").json()["items"][0]["id"]
+    base = f"{V1}/devices/{device}"
+    asked = [("technician", base), *(("owner", f"{base}/{what}") for what in ("trips", "events", "commands", "scores"))]
+    asked += [("owner", f"{base}/export?what={what}&format={f}") for what, formats in WHAT.items() for f in formats]
+    for crash in callers["adjuster"].get(f"{V1}/crashes").json()["items"]:
+        asked.append(("adjuster", f"{base}/crashes/{crash['incident']}/package"))
+        asked.append(("adjuster", f"{V1}/claims/{crash['claim']}"))
+    for role, path in asked:
+        assert callers[role].get(path).status_code == 200, path
+    assert callers["owner"].get(f"{base}/trips").json()["items"]
+    engine.dispose()
 
 
 @pytest.mark.parametrize("text", SQL)
