@@ -1,6 +1,7 @@
 """The columns of the tables that are exported: name with unit, kind, and where the value comes from."""
 
 from collections.abc import Callable, Iterator
+from math import isfinite
 from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple
 
@@ -23,7 +24,12 @@ def _of_row(name: str) -> Callable[[Any], Any]:
 
 
 def _kmh(name: str) -> Callable[[Any], Any]:
-    return lambda e: None if getattr(e.row, name) is None else round(getattr(e.row, name) * 3.6, 2)
+    def value(e: Any) -> float | None:
+        mps = getattr(e.row, name)
+        # a device may sign any number: 1e308 m/s are no km/h, and infinite is no JSON
+        return None if mps is None or not isfinite(mps * 3.6) else round(mps * 3.6, 2)
+
+    return value
 
 
 TRIPS: Final = (
