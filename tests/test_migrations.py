@@ -65,6 +65,7 @@ def schema(connection: Connection) -> dict[str, Any]:
                 (c["name"], str(c["type"]), c["nullable"], c["default"]) for c in seen.get_columns(table)
             ),
             "key": seen.get_pk_constraint(table)["constrained_columns"],
+            "leads": sorted((f["constrained_columns"], f["referred_table"]) for f in seen.get_foreign_keys(table)),
             "unique": sorted((str(u["name"]), u["column_names"]) for u in seen.get_unique_constraints(table)),
             "indexes": sorted((str(i["name"]), i["column_names"], i["unique"]) for i in seen.get_indexes(table)),
         }
