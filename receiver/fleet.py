@@ -119,7 +119,7 @@ def _vehicles(connection: Connection, rows: Sequence[Row[Any]], week_ns: int, mo
     names = [row.id for row in rows]
     sums = _sums(connection, names, week_ns, month_ns)
     states = _live(connection, names)
-    waiting, lost, refused = _waiting(connection, rows), _lost(connection, names), _refused(connection, names)
+    waiting, lost, refused = waiting_of(connection, rows), lost_of(connection, names), refused_of(connection, names)
     return [
         Vehicle(
             id=row.id,
@@ -170,7 +170,7 @@ def _live(connection: Connection, names: list[str]) -> dict[str, Live]:
     }
 
 
-def _waiting(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, int]:
+def waiting_of(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, int]:
     """Return for each device how many records of its present lineage it held, and we do not, when it last connected."""
     table = db.lane_state
     found = connection.execute(select(table).where(table.c.device.in_([row.id for row in rows])))
@@ -182,14 +182,14 @@ def _waiting(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, int]
     return waiting
 
 
-def _lost(connection: Connection, names: list[str]) -> dict[str, int]:
+def lost_of(connection: Connection, names: list[str]) -> dict[str, int]:
     table = db.hole
     missing = func.sum(table.c.last_seq - table.c.first_seq + 1)
     rows = connection.execute(select(table.c.device, missing).where(table.c.device.in_(names)).group_by(table.c.device))
     return {name: int(n) for name, n in rows}
 
 
-def _refused(connection: Connection, names: list[str]) -> dict[str, int]:
+def refused_of(connection: Connection, names: list[str]) -> dict[str, int]:
     table = db.refused
     total = func.sum(table.c.count)
     rows = connection.execute(select(table.c.device, total).where(table.c.device.in_(names)).group_by(table.c.device))
