@@ -32,6 +32,9 @@ from receiver.pages import (
     owner_policies,
     owner_quote,
     owner_score,
+    portfolio,
+    regimes,
+    renewals,
     signin,
     vehicles,
 )
@@ -55,6 +58,9 @@ PAGES: Final = (
     claims,
     owner_disputes,
     owner_consent,
+    portfolio,
+    regimes,
+    renewals,
 )
 MOST_FORM: Final = 64 * 1024  # bytes; every form but those with a file
 MOST_UPLOAD: Final = 64 << 20  # a page tells what it takes of them; more than this is not even read

@@ -36,9 +36,14 @@ def begun(period: str, zone: str, now_ns: int) -> int:
 
 def last_ended(now_ns: int, zone: str) -> str:
     """Return the month before the one that a moment lies in: the last whose score no longer moves by driving."""
+    return before(now_ns, zone, 2)[1]
+
+
+def before(now_ns: int, zone: str, n: int) -> list[str]:
+    """Return the month that a moment lies in and those before it, `n` in all, the latest first."""
     at = datetime.fromtimestamp(now_ns // NS_PER_S, UTC).astimezone(time_zone(zone))
-    months = at.year * 12 + at.month - 2
-    return f"{months // 12:04d}-{months % 12 + 1:02d}"
+    latest = at.year * 12 + at.month - 1
+    return [f"{month // 12:04d}-{month % 12 + 1:02d}" for month in range(latest, latest - n, -1)]
 
 
 def _start_ns(year: int, month: int, zone: str) -> int:

@@ -7,15 +7,21 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, exists, func, literal, select, union_all
 
+from receiver import db
+from receiver.queries import Page, paged
+from receiver.rating import periods
 from receiver.rating.batch import Rated, score_all
 from receiver.rating.periods import RatingError
+from receiver.rating.scores import KeptScore
 from receiver.rating.tables import kept_score
 from receiver.scoring.model import Model
 from receiver.scoring.result import Struct
 
 MOVERS: Final = 20
+PAGE: Final = 50  # cars on a page
+MONTHS: Final = 25  # that can be chosen: two years and the present month
 QUANTILES: Final = (10, 25, 50, 75, 90)
 
 
@@ -100,6 +106,31 @@ def distribution(connection: Connection, model: str, period: str) -> Distributio
         credibility=float(sum(row[4] for row in told)) / scored if scored else None,
         relativity=float(sum(row[5] for row in told)) / scored if scored else None,
     )
+
+
+def listed(connection: Connection, model: str, period: str, page: int) -> tuple[list[KeptScore], Page]:
+    """Return one page of a month's cars, by device."""
+    k = kept_score.c
+    of = (k.model == model, k.period == period, k.newest)
+    total = connection.execute(select(func.count()).select_from(kept_score).where(*of)).scalar_one()
+    shown = paged(page, total, PAGE)
+    query = select(*(k[name] for name in KeptScore._fields)).where(*of).order_by(k.device)
+    rows = connection.execute(query.offset((shown.number - 1) * PAGE).limit(PAGE))
+    return [KeptScore(*row) for row in rows], shown
+
+
+def months(connection: Connection, model: Model, now_ns: int) -> list[str]:
+    """Return the months of the last MONTHS of which something is kept under a model, the latest first."""
+    k = kept_score.c
+    candidates = periods.before(now_ns, model.zone, MONTHS)
+    found = [select(literal(p)).where(exists().where(k.model == model.id, k.period == p)) for p in candidates]
+    return sorted(connection.execute(union_all(*found)).scalars(), reverse=True)
+
+
+def enrolled(connection: Connection) -> int:
+    """Return how many devices are trusted."""
+    query = select(func.count()).select_from(db.device).where(db.device.c.state == "accepted")
+    return connection.execute(query).scalar_one()
 
 
 def compare(connection: Connection, model_a: str, model_b: str, period: str, movers: int = MOVERS) -> Backtest:
