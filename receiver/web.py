@@ -184,7 +184,7 @@ class _Gzip(GZipMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        whole = "/crashes/" in path and ("/files/" in path or path.endswith(".zip"))
+        whole = path.endswith(".zip") or ("/crashes/" in path and "/files/" in path) or "/documents/" in path
         whole = whole or path.startswith(gate.API)  # its strong ETags are of bytes as they are
         if whole:
             await self.app(scope, receive, send)

@@ -1,5 +1,6 @@
 """What an owner agreed to, by car and purpose: agree, withdraw, take the own data away, have it erased."""
 
+import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from receiver.registry.erasures import Erasure
 from receiver.registry.refusals import RegistryError
 from receiver.site import Site
 from receiver.words import Words
+
+log = logging.getLogger(__name__)
 
 Reader = Annotated[Person, Depends(needs("consents.read"))]
 Giver = Annotated[Person, Depends(needs("consents.give"))]
@@ -86,8 +89,12 @@ def add(app: FastAPI, site: Site) -> None:
         out: Any = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed when the last piece is given
         try:
             exporting.export_owner(site.engine, site.files, person.owner, out)
-        except RegistryError as e:
-            raise HTTPException(e.status) from e
+        except (RegistryError, OSError) as e:
+            out.close()
+            if isinstance(e, RegistryError):
+                raise HTTPException(e.status) from e
+            log.error("data of owner %s: %s; check the store", person.owner, e)
+            return site.problem(request, 503, "away")
         size = out.tell()
         out.seek(0)
         headers = {"Content-Disposition": 'attachment; filename="my-data.zip"', "Content-Length": str(size)}
