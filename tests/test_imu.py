@@ -248,7 +248,7 @@ def test_a_device_without_times_is_stamped_on_arrival(device: FakeIio) -> None:
     block = next_batch(imu)
     t = block["t"][block["channel"] == number("Imu.Acceleration.X")]
     assert np.all(np.diff(t) == NS_PER_S // 100)
-    assert 0 <= monotonic_ns() - t[-1] < NS_PER_S
+    assert 0 <= monotonic_ns() - t[-1] < 20 * NS_PER_S
     imu.close()
 
 
