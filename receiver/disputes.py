@@ -105,6 +105,12 @@ def disputed_entries(connection: Connection, device: str) -> frozenset[Entry]:
     return frozenset((r.lineage, r.lane, r.seq) for r in connection.execute(select(t).where(*of)))
 
 
+def get(connection: Connection, number: int) -> Dispute | None:
+    """Return one dispute; None where there is none of that number."""
+    row = connection.execute(select(tables.dispute).where(tables.dispute.c.id == number)).one_or_none()
+    return None if row is None else _dispute(row)
+
+
 def of_claim(connection: Connection, claim: str) -> list[Dispute]:
     """Return the disputes of a claim, the first opened first."""
     t = tables.dispute

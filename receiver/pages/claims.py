@@ -5,10 +5,10 @@ from typing import Annotated, Final, Protocol
 from fastapi import Depends, FastAPI, Path, Request, Response
 from starlette.exceptions import HTTPException
 
-from receiver.pages import owner_claims
+from receiver.pages import adjuster, adjuster_deeds, adjuster_disputes, owner_claims
 from receiver.people.gate import needs
 from receiver.people.person import Person
-from receiver.people.rights import OWNER
+from receiver.people.rights import ADJUSTER, OWNER
 from receiver.site import Site
 from receiver.views import PageNumber
 
@@ -25,13 +25,18 @@ class View(Protocol):
     def one(self, site: Site, request: Request, person: Person, claim: str) -> Response:
         """Answer with one claim."""
 
+    def refused(self, site: Site, request: Request, person: Person, claim: str, field: str, said: str) -> Response:
+        """Answer 422 with one claim, and beside the field what is wrong."""
 
-VIEWS: Final[dict[str, View]] = {OWNER: owner_claims}
+
+VIEWS: Final[dict[str, View]] = {OWNER: owner_claims, ADJUSTER: adjuster}
 
 
 def add(app: FastAPI, site: Site) -> None:
     """Add the routes."""
-    owner_claims.add(app, site)
+    owner_claims.add(app, site, _refused)
+    adjuster_deeds.add(app, site)
+    adjuster_disputes.add(app, site)
 
     @app.api_route("/claims", methods=["GET", "HEAD"])
     def listed(request: Request, person: Reader, page_number: PageNumber = 1) -> Response:
@@ -40,6 +45,10 @@ def add(app: FastAPI, site: Site) -> None:
     @app.api_route("/claims/{claim}", methods=["GET", "HEAD"])
     def one(request: Request, person: Reader, claim: ClaimId) -> Response:
         return _view(person).one(site, request, person, claim)
+
+
+def _refused(site: Site, request: Request, person: Person, claim: str, field: str, said: str) -> Response:
+    return _view(person).refused(site, request, person, claim, field, said)
 
 
 def _view(person: Person) -> View:

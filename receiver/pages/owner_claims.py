@@ -1,5 +1,6 @@
 """The owner's claims: the list, one claim with all that was found and calculated, reporting, documents, disputes."""
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Final
@@ -36,6 +37,7 @@ Sender = Annotated[Person, Depends(needs("claims.document"))]
 Disputer = Annotated[Person, Depends(needs("claims.dispute"))]
 ClaimId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+Refuse = Callable[[Site, Request, Person, str, str, str], Response]
 MOST_LISTED: Final = 100  # claims of one car
 MOST_WHY: Final = 2000
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/heic,application/pdf,video/mp4"
@@ -51,8 +53,8 @@ def _book() -> RateBook:
     return load_book()
 
 
-def add(app: FastAPI, site: Site) -> None:
-    """Add the routes that only owners have; those that adjusters share are in receiver.pages.claims."""
+def add(app: FastAPI, site: Site, refuse: Refuse) -> None:
+    """Add the owners' routes, and those of documents, which adjusters have too: `refuse` answers who asks."""
 
     @app.api_route("/claims/report", methods=["GET", "HEAD"])
     def report(request: Request, person: Reporter) -> Response:
@@ -70,7 +72,7 @@ def add(app: FastAPI, site: Site) -> None:
             kind, file = str(sent.get("kind", "")), sent.get("file")
             if isinstance(file, UploadFile):
                 data, name = await file.read(MOST_BYTES + 1), file.filename or ""
-        return await run_in_threadpool(_upload, site, request, person, claim, kind, name, data)
+        return await run_in_threadpool(_upload, site, request, person, claim, kind, name, data, refuse)
 
     @app.api_route("/claims/{claim}/documents/{sha256}", methods=["GET"])
     def document(request: Request, person: Reader, claim: ClaimId, sha256: Sha256) -> Response:
@@ -153,7 +155,16 @@ def _page(
     )
 
 
-def _upload(site: Site, request: Request, person: Person, claim: str, kind: str, name: str, data: bytes) -> Response:
+def _upload(
+    site: Site,
+    request: Request,
+    person: Person,
+    claim: str,
+    kind: str,
+    name: str,
+    data: bytes,
+    refuse: Refuse,
+) -> Response:
     _reached(site, person, claim)
     words = site.words_of(request)
     if site.files is None:
@@ -161,7 +172,7 @@ def _upload(site: Site, request: Request, person: Person, claim: str, kind: str,
     try:
         documents.add(site.engine, site.files, claim, kind, name, data, person.name, site.now_ns())
     except ClaimError as e:
-        return _refused(site, request, person, claim, "file", _said_of_file(words, e, data))
+        return refuse(site, request, person, claim, "file", _said_of_file(words, e, data))
     return RedirectResponse(f"/claims/{claim}#documents", 303)
 
 
@@ -187,15 +198,16 @@ def _dispute(site: Site, request: Request, person: Person, claim: str, form: Typ
         raise HTTPException(404)
     why = form.text("why", MOST_WHY)
     if not why:
-        return _refused(site, request, person, claim, rule, words.text("my_claims.wrong.why"))
+        return refused(site, request, person, claim, rule, words.text("my_claims.wrong.why"))
     try:
         disputes.dispute_flag(site.engine, claim, rule, person.name, why, site.now_ns())
     except (ClaimError, DisputeError):
-        return _refused(site, request, person, claim, rule, words.text("my_claims.wrong.dispute"))
+        return refused(site, request, person, claim, rule, words.text("my_claims.wrong.dispute"))
     return RedirectResponse(f"/claims/{claim}#flag-{rule}", 303)
 
 
-def _refused(site: Site, request: Request, person: Person, claim: str, field: str, said: str) -> Response:
+def refused(site: Site, request: Request, person: Person, claim: str, field: str, said: str) -> Response:
+    """Answer with one claim, and beside a field what is wrong."""
     return _page(site, request, person, claim, 422, (field, said))
 
 
