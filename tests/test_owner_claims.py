@@ -337,6 +337,7 @@ def test_the_owner_takes_everything_away_and_it_is_in_the_log(world: World) -> N
         assert archive.testzip() is None
         names = archive.namelist()
         assert any(name.startswith(f"{world.other.device}/") and name.endswith(".gpx") for name in names)
+        assert {"facts.json", "policies.json", "prices.json", "disputes.json"} <= set(names)
         claims = json.loads(archive.read("claims.json"))
     assert claims
     with db.reading(world.engine) as connection:

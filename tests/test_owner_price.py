@@ -1,6 +1,9 @@
 """The owner's score and price: what the pages say, whose they are, and what a wrong form gets."""
 
+import io
+import json
 import re
+import zipfile
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -220,6 +223,10 @@ def test_a_price_is_kept_as_it_was_told_and_only_for_its_owner(desk: tuple[Desk,
     first = re.findall(r'<p class="amount">([^<]+)', shown)
     assert first == re.findall(r'<p class="amount">([^<]+)', kept)
     assert where in pages.get("/quote").text
+    with zipfile.ZipFile(io.BytesIO(pages.get("/consent/my-data.zip").content)) as archive:
+        told = json.loads(archive.read("prices.json"))
+    assert [one["id"] for one in told] == [where.rpartition("/")[2]]
+    assert told[0]["answer"]["factors"]
     assert stranger(made).get(where).status_code == 404
     assert pages.post("/quote", data={**CAR, "vehicle.seats": "x"}).status_code == 422
     assert client(made.engine, "adjuster").get(where).status_code == 403

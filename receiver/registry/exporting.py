@@ -18,7 +18,7 @@ from receiver.delivery import PIECE
 from receiver.exports.files import write
 from receiver.exports.source import Span
 from receiver.filestore import FileStore
-from receiver.rating.tables import kept_score
+from receiver.rating.tables import kept_quote, kept_score
 from receiver.registry import bindings, consents, erasures, owners, tables, vehicles
 from receiver.registry.refusals import RegistryError
 
@@ -29,6 +29,8 @@ facts.json      what was registered, agreed to, and asked to be erased
 DEVICE/         trips.csv, events.csv, tracks.gpx; scores.json; packages: the evidence of incidents as it was signed
 claims.json     claims with their reports, parties, losses, assessments and history
 policies.json   policies
+prices.json     prices that were kept, with every factor as it was told
+disputes.json   what was disputed of events, trips and claims, and how that was decided
 """
 
 
@@ -47,6 +49,8 @@ def export_owner(engine: Engine, files: FileStore | None, owner: str, sink: Bina
         insured = _policies(connection, owner)
         claims = _claims(connection, devices)
         packages = _packages(connection, devices)
+        given = _rows(connection, kept_quote, kept_quote.c.owner == owner)
+        contested = _rows(connection, claiming.dispute, claiming.dispute.c.device.in_(devices))
         scores = {device: _rows(connection, kept_score, kept_score.c.device == device) for device in devices}
     counts = {"devices": len(devices), "claims": len(claims), "policies": len(insured), "files": 0}
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -54,6 +58,8 @@ def export_owner(engine: Engine, files: FileStore | None, owner: str, sink: Bina
         archive.writestr("facts.json", _json(facts))
         archive.writestr("policies.json", _json(insured))
         archive.writestr("claims.json", _json(claims))
+        archive.writestr("prices.json", _json([{**row, "answer": json.loads(row["answer"])} for row in given]))
+        archive.writestr("disputes.json", _json(contested))
         for device in devices:
             archive.writestr(f"{device}/scores.json", _json(scores[device]))
             for what, format in _SHEETS:
