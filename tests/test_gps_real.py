@@ -25,6 +25,7 @@ from drivers.gps import Gps
 LOGS = Path(__file__).parents[1].parent / "shared" / "data" / "gps"
 GPSD_OF_EXPECTATIONS = "3.22"
 DEADLINE_S = 40
+TURNS = 3
 CHOSEN = [
     "april6_2019",  # a receiver whose week number rolled over
     "bt451",  # time goes backwards
@@ -103,10 +104,14 @@ def test_position_mode_and_speed_equal_gpsds_own(name: str) -> None:
     if GPSD_OF_EXPECTATIONS not in version:
         pytest.skip(f"the expectations are gpsd {GPSD_OF_EXPECTATIONS}'s, this is {version.strip()}")
     log = LOGS / f"{name}.log"
-    gps, blocks = feed(log)
-    block = join_blocks(blocks)
-    assert np.all(np.diff(block["t"]) >= 0)
-    reports, wanted = by_report(block), expected(log)
+    wanted = expected(log)
+    for _ in range(TURNS):  # gpsfake waits for nobody: on a busy machine we may come when it has begun, and miss that
+        gps, blocks = feed(log)
+        block = join_blocks(blocks)
+        assert np.all(np.diff(block["t"]) >= 0)
+        reports = by_report(block)
+        if len(reports) == len(wanted):
+            break
     assert len(reports) == len(wanted) > 0
     for report, tpv in zip(reports, wanted, strict=True):
         fix = fix_of(tpv)
