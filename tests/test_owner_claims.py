@@ -50,6 +50,7 @@ class World:
     """An owner with a car that crashed and a car that drives; every test has its own cars beside them."""
 
     def __init__(self, folder: Path) -> None:
+        self.clients: dict[tuple[str, str], Any] = {}
         self.insurer = Insurer(folder / "insurer")
         self.engine, self.files = self.insurer.engine, self.insurer.files
         self.box = Box(folder / "box")
@@ -76,11 +77,14 @@ class World:
         return source
 
     def client(self, role: str = "owner", owner: str = OWNER) -> Any:
-        session = signed_in(self.engine, role, owner)
-        found = client(self.engine, None, files=self.files)
-        found.cookies.set("session", session.token)
-        found.headers["x-csrf"] = session.csrf
-        return found
+        """Return the one client of a person; making the application takes longer than a page."""
+        if (role, owner) not in self.clients:
+            session = signed_in(self.engine, role, owner)
+            found = client(self.engine, None, files=self.files)
+            found.cookies.set("session", session.token)
+            found.headers["x-csrf"] = session.csrf
+            self.clients[role, owner] = found
+        return self.clients[role, owner]
 
 
 @pytest.fixture(scope="module")
