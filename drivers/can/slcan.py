@@ -193,7 +193,7 @@ class Slcan:
             raise DriverError(f"{self.name}: bit_rate = {rate} is none that slcan adapters know ({known})")
         self._silence()
         answer = self._command(RATES[rate])
-        if answer is None:  # asleep, or still starting
+        if not answer:  # asleep, still starting, or so slow that it refuses what silenced it
             self._pause.wait(BOOT_S)
             self._silence()
             answer = self._command(RATES[rate])
