@@ -15,7 +15,7 @@ from sqlalchemy.engine import Row
 from agent import messages
 from agent.filemessages import Files, encode_files
 from agent.messages import Ack, Birth, MessageError
-from receiver import commands, db, lanes, projections
+from receiver import commands, db, lanes, migrations, partitions, projections
 from receiver.batches import Batches, Read, acknowledgement, read
 from receiver.commands import Outgoing
 from receiver.filestore import FileStore
@@ -144,7 +144,11 @@ class Ingest:
         return [] if told is None else [_answer(told)]
 
     def tend(self, now_ns: int) -> None:
-        """Clear away what earlier crashes left; now and then."""
+        """Make the months that come next, and clear away what earlier crashes left; now and then."""
+        if self._engine.dialect.name == "postgresql":
+            with self._engine.begin() as connection:
+                migrations.lock(connection)
+                partitions.make_months(connection, now_ns)
         if self._transfers is not None:
             self._transfers.tend(now_ns)
 

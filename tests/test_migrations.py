@@ -218,6 +218,9 @@ def test_months_are_made_ahead_and_what_has_none_goes_to_the_rest(cluster: str) 
         assert made == [f"{parent}_2026{m:02d}" for parent in partitions.SPLIT for m in (9, 10)]  # 11: by opening
         assert partitions.make_months(connection, NOW) == []
     filled(engine)
+    Ingest(engine).tend(NOW + 400 * 86_400 * S)  # a receiver that runs for long
+    with db.reading(engine) as connection:
+        assert [m.name for m in partitions.months(connection, "curve")][-1] == "curve_202712"
 
     def held(table: str) -> int:
         with db.reading(engine) as connection:
