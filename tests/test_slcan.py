@@ -183,7 +183,7 @@ def wire_to(adapter, **settings_) -> Slcan:
 
 
 def read_ids(wire, enough):
-    found, deadline_ns = [], monotonic_ns() + 5 * NS_PER_S
+    found, deadline_ns = [], monotonic_ns() + 30 * NS_PER_S
     while len(found) < enough and monotonic_ns() < deadline_ns:
         found += wire.read(0.05).id.tolist()
     return found
@@ -233,6 +233,24 @@ def test_an_adapter_without_stamps_is_fine_and_one_without_the_rate_is_not(adapt
         wire_to(adapters(refuses=b"S")).open([])
     with pytest.raises(DriverError, match="none that slcan adapters know"):
         wire_to(adapters(), bit_rate=123).open([])
+
+
+def test_a_late_refusal_of_what_silenced_it_is_not_taken_for_one_of_the_rate(adapters, monkeypatch):
+    monkeypatch.setattr(slcan_module, "BOOT_S", 0.01)
+    adapter, said = adapters(), []
+    wire = wire_to(adapter)
+    silence = wire._silence
+
+    def late():
+        silence()
+        if not said:
+            said.append(b"\a")
+            adapter.put(b"\a")
+
+    monkeypatch.setattr(wire, "_silence", late)
+    wire.open([])
+    wire.close()
+    assert said
 
 
 def test_an_adapter_that_answers_nothing_is_used_and_said_to_be_so(adapters, monkeypatch):
