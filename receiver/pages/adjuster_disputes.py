@@ -4,11 +4,11 @@ An event is shown as its record tells it, without its place: its owner disputes 
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from sqlalchemy import func, select
+from sqlalchemy import Connection, Table, func, select
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -65,7 +65,7 @@ def add(app: FastAPI, site: Site) -> None:
             shown = queries.paged(page_number, total, SIZE)
             chosen = select(t).where(of).order_by(*order).offset((shown.number - 1) * SIZE).limit(SIZE)
             found = [Dispute(*(getattr(row, n) for n in Dispute._fields)) for row in connection.execute(chosen)]
-            lines = [_line(words, one, _car(connection, one.device)) for one in found]
+            lines = [_line(connection, words, one) for one in found]
         return site.page(request, "adjuster_disputes.html", words=words, disputes=lines, shown=shown, choice=state)
 
     @app.api_route("/disputes/{number}", methods=["GET", "HEAD"])
@@ -121,7 +121,7 @@ def _page(
 ) -> Response:
     words = site.words_of(request)
     with db.reading(site.engine) as connection:
-        car = _car(connection, found.device)
+        line = _line(connection, words, found)
     told = _event(site, words, found)
     site.note(request, "page", found.device, name=f"dispute {found.id}")
     return site.page(
@@ -129,7 +129,7 @@ def _page(
         "adjuster_dispute.html",
         status,
         words=words,
-        line=_line(words, found, car),
+        line=line,
         said=in_words(words, found),
         event=told,
         trip=None if told is not None else _trip(site, words, found),
@@ -165,28 +165,37 @@ def _trip(site: Site, words: Words, found: Dispute) -> list[tuple[str, str]]:
     ]
 
 
-def _row(site: Site, table: Any, found: Dispute) -> int | None:
-    of = [table.c[name] == getattr(found, name) for name in ("device", "lineage", "lane", "seq") if name in table.c]
+def _row(site: Site, table: Table, found: Dispute) -> int | None:
+    of = [table.c[name] == getattr(found, name) for name in ("device", "lineage", "lane", "seq")]
     with db.reading(site.engine) as connection:
         number: int | None = connection.execute(select(table.c.id).where(*of)).scalar()
     return number
 
 
-def _car(connection: Any, device: str) -> str:
+def _kind(connection: Connection, one: Dispute) -> str | None:
+    e = db.harsh_event.c
+    of = (e.device == one.device, e.lineage == one.lineage, e.lane == one.lane, e.seq == one.seq)
+    kind: str | None = connection.execute(select(e.kind).where(*of)).scalar()
+    return kind
+
+
+def _car(connection: Connection, device: str) -> str:
     vehicle = bindings.vehicle_of(connection, device)
     return device if vehicle is None or not vehicle.plate else vehicle.plate
 
 
-def _line(words: Words, one: Dispute, car: str) -> DisputeLine:
+def _line(connection: Connection, words: Words, one: Dispute) -> DisputeLine:
     text, own = words.text, wording.text(words.text.language)
     if one.rule in RULES:
         what = text("desk.of_check", name=own(f"check.{one.rule}.name"))
     else:
         what = text(f"desk.of.{one.rule or one.lane}")
+        kind = _kind(connection, one) if one.lane == "event" else None
+        what = what if kind is None else text.among("kind", kind)
     return DisputeLine(
         id=one.id,
         what=what,
-        car=car,
+        car=_car(connection, one.device),
         claim=one.claim,
         by=one.by,
         why=one.why,

@@ -123,4 +123,4 @@ def _places(words: Words, known: int) -> list[tuple[str, str]]:
 
 
 def _plain(amount: Decimal) -> str:
-    return f"{amount:f}".rstrip("0").rstrip(".") if amount else "0"
+    return f"{amount:.0f}" if amount == amount.to_integral_value() else f"{amount:.2f}"

@@ -42,7 +42,7 @@ class QueueLine:
     state: str
     state_looks: str
     since: str  # how long it has been in its state
-    since_ns: int
+    age: str  # since it was opened
     what: str
     when: str
     when_ns: int | None
@@ -160,8 +160,9 @@ class ClaimView:
     when: str
     when_ns: int | None
     figures: list[Figure]
-    flags: list[CheckLine]
+    flags: list[CheckLine]  # and what is disputed of the others
     others: list[CheckLine]
+    dispute: int | None  # the first that is open
     checked: str
     calculation: Calculation | None
     fast: list[str]
@@ -187,7 +188,7 @@ def line(words: Words, one: Waiting) -> QueueLine:
         state=wording.text(text.language)(f"state.{one.state}"),
         state_looks=STATE_LOOKS.get(one.state, "open"),
         since=_age(words, one.state_utc_ns),
-        since_ns=one.state_utc_ns,
+        age=_age(words, one.opened_utc_ns),
         what=_what(words, one),
         when=text("my_claims.no_time") if at is None else words.stamp(at),
         when_ns=at,
@@ -217,8 +218,9 @@ def claim(words: Words, page: ClaimPage, car: str, need: str, crash: str) -> Cla
         when=text("my_claims.no_time") if at is None else words.stamp(at),
         when_ns=at,
         figures=_figures(words, page),
-        flags=[c for c in checks if c.result == "flag"],
-        others=[c for c in checks if c.result != "flag"],
+        flags=[c for c in checks if _to_look_at(c)],
+        others=[c for c in checks if not _to_look_at(c)],
+        dispute=next((d.id for d in page.disputes if d.state == OPEN), None),
         checked="" if page.checked_utc_ns is None else words.ago(page.checked_utc_ns),
         calculation=_calculation(words, page, fast, fast_yes),
         fast=fast,
@@ -271,6 +273,10 @@ def check(words: Words, finding: Finding, disputes: Sequence[Dispute], crash: st
 PLACES: Final = frozenset({"latitude", "longitude", "declared_latitude", "declared_longitude"})  # the map shows them
 
 
+def _to_look_at(one: CheckLine) -> bool:
+    return one.result == "flag" or any(d.open for d in one.disputes)
+
+
 def step(words: Words, page: ClaimPage, one: Step) -> StepLine:
     """Put one step of the history into words."""
     text, own = words.text, wording.text(words.text.language)
@@ -294,10 +300,15 @@ def _details(words: Words, one: Step) -> list[str]:
     text, own = words.text, wording.text(words.text.language)
     told: Mapping[str, Any] = msgspec.json.decode(one.detail)
     if one.what == "checked":
+        results: dict[str, list[str]] = {"flag": [], "clear": [], "unknown": []}
+        for rule, said in told.items():
+            result = str(said).partition(":")[0]
+            if f"check.{rule}.name" in own.names() and result in results:
+                results[result].append(own(f"check.{rule}.name"))
         return [
-            text("desk.changed", name=own(f"check.{rule}.name"), result=own.among("result", said.partition(":")[0]))
-            for rule, said in told.items()
-            if f"check.{rule}.name" in own.names()
+            text("desk.changed", result=own(f"result.{result}"), names=text("event.separator").join(sorted(names)))
+            for result, names in results.items()
+            if names
         ]
     if one.what == "loss" and "estimated_fen" in told:
         amount = yuan(words, Decimal(told["estimated_fen"]) / 100)
