@@ -14,7 +14,7 @@ from receiver.claiming.reporting import Declared
 from receiver.policies import Cover, Policy
 from tests.crash_cases import Box, Insurer
 from tests.packing import T0_NS, UTC_NS
-from tests.pages import NOW, OWNER, Desk, S, braking, client, clock_at, drive, own, signed_in
+from tests.pages import HOME, NOW, OWNER, Desk, S, braking, client, clock_at, drive, own, signed_in, visitor
 
 T0 = UTC_NS + T0_NS
 EVIL = "<script>alert('沪')</script>"
@@ -31,6 +31,7 @@ class Adjusting:
         self.insurer.take_all(self.box)
         self.device = self.box.store.device
         self.desk = Desk(self.engine)
+        self.app = client(self.engine, None, files=self.files).app
         own(self.engine)
         self.claim = self.insured(self.device, "P1", "鲁B1C234", T0, EVIL)
 
@@ -63,11 +64,10 @@ class Adjusting:
         return disputes.dispute_entry(self.engine, device, (row.lineage, row.lane, row.seq), OWNER, why, NOW - 7200 * S)
 
     def client(self, role: str = "adjuster") -> Any:
+        """Return a client of the pages that is signed in and follows no redirect; all have one application."""
         session = signed_in(self.engine, role)
-        found = client(self.engine, None, files=self.files)
+        found = visitor(self.app, headers={"origin": HOME, "x-csrf": session.csrf})
         found.cookies.set("session", session.token)
-        found.headers["x-csrf"] = session.csrf
-        found.follow_redirects = False
         return found
 
     def close(self) -> None:

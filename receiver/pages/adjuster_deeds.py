@@ -103,13 +103,13 @@ def _do(
 ) -> Response:
     """Do what a form says, and lead back to the claim; else show the claim with the form and what is wrong with it."""
     device, incident = adjuster.reached(site, person, claim)
-    text, seen = site.words_of(request).text, form.whole("version")
+    text, seen = site.words_of(request).text, form.text("version")
     try:
         deed = prepare(site, person, claim, form)
         with site.engine.begin() as connection:
             states.locked(connection, claim)
-            if adjuster.version(connection, claim) != seen:
-                raise StaleError(seen or 0)
+            if str(adjuster.version(connection, claim)) != seen:
+                raise StaleError(int(seen[:18]) if seen.isdecimal() else 0)
             deed(connection)
             look = Look(person.name, gate.client(request), device, incident, "decision", f"{name} {claim}")
             access.write(connection, look, site.now_ns())
