@@ -104,6 +104,7 @@ def test_a_session_of_the_pages_opens_nothing_here(bureau: Bureau) -> None:
 
 
 def test_T_PRIV_4_no_answer_to_an_insurers_pricing_token_holds_a_place(bureau: Bureau) -> None:
+    # T-PRIV-4
     underwriter = bureau.caller("underwriter")
     asked = 0
     for method, path, _ in operations():
@@ -160,6 +161,7 @@ def quote_request(**changed: Any) -> Any:
 
 
 def test_T_QUOTE_1_a_request_becomes_an_itemised_quote(bureau: Bureau) -> None:
+    # T-QUOTE-1
     vd = quote_request(covers=[CoverChoice(cover="VD")], compulsory=None)
     told = bureau.caller("underwriter").post(f"{V1}/prices", json=vd)
     assert told.status_code == 200, told.text
@@ -178,6 +180,7 @@ def test_T_QUOTE_1_a_request_becomes_an_itemised_quote(bureau: Bureau) -> None:
 
 
 def test_T_QUOTE_2_with_a_score_only_the_own_coefficient_differs_within_its_bounds(bureau: Bureau) -> None:
+    # T-QUOTE-2
     underwriter = bureau.caller("underwriter")
     plain = underwriter.post(f"{V1}/prices", json=quote_request()).json()
     scored = underwriter.post(f"{V1}/prices", json=quote_request(telematics=telematics("0.80"))).json()
@@ -194,6 +197,7 @@ def test_T_QUOTE_2_with_a_score_only_the_own_coefficient_differs_within_its_boun
 
 
 def test_T_PRIV_3_a_price_carries_its_factors_and_reasons_in_words(bureau: Bureau) -> None:
+    # T-PRIV-3
     told = bureau.caller("owner").post(f"{V1}/prices", json=quote_request(telematics=telematics("0.80"))).json()
     assert all(f["reason"]["en"] and f["reason"]["zh"] for f in told["factors"])
 
@@ -395,6 +399,7 @@ def test_a_key_whose_process_died_is_still_open_for_a_minute(bureau: Bureau) -> 
 
 
 def test_T_BIND_1_a_second_device_on_a_vin_is_409_and_in_the_log(bureau: Bureau) -> None:
+    # T-BIND-1
     technician = bureau.caller("technician")
     vin = technician.get(f"{V1}/bindings").json()["items"][-1]["vin"]
     with bureau.engine.begin() as connection:

@@ -106,6 +106,7 @@ def assessed(insurer: Insurer, claim: str, amount: str = "8600.00") -> Decimal:
 
 
 def test_t_claim_auto_a_crash_becomes_a_checked_claim_without_anybody(insurer: Insurer, box: Box) -> None:
+    # T-CLAIM-AUTO
     box.crashes()
     insurer.take_all(box)
     (queued,), _ = reading.queue(insurer.engine)
@@ -199,6 +200,7 @@ def event(kind: str, t_s: float, peak: float) -> Event:
 
 
 def test_t_claim_evade_leaving_cutting_and_turning_are_flags_with_their_records(insurer: Insurer, box: Box) -> None:
+    # T-CLAIM-EVADE
     box.crashes(films="")
     mounts = [
         Mount(t_ns=T0_NS - 50 * S, gravity=(0.0, 0.0, 1.0), forward=(1.0, 0.0, 0.0), confidence=0.9),

@@ -25,22 +25,26 @@ def found(f: Facts, rule: str) -> Finding:
 
 
 def test_t_claim_delay_a_the_device_itself_gives_notice() -> None:
+    # T-CLAIM-DELAY
     told = found(facts(report=None, noticed_utc_ns=T0 + 10 * S), "report_delay")
     assert (told.result, told.figures["device_notice"], told.figures["device_notice_s"]) == ("clear", True, 10.0)
 
 
 def test_t_claim_delay_b_47_hours_are_in_time() -> None:
+    # T-CLAIM-DELAY
     told = found(facts(report=report(47 * H)), "report_delay")
     assert (told.result, told.figures["notice_delay_h"], told.figures["late"]) == ("clear", 47.0, False)
 
 
 def test_t_claim_delay_c_49_hours_are_late() -> None:
+    # T-CLAIM-DELAY
     told = found(facts(report=report(49 * H)), "report_delay")
     assert (told.result, told.reason, told.figures["late"]) == ("flag", ">48h", True)
     assert ENTRY in told.evidence
 
 
 def test_t_claim_delay_d_the_device_stands_in_for_the_owner() -> None:
+    # T-CLAIM-DELAY
     told = found(facts(report=None, now_utc_ns=T0 + 48 * H), "report_delay")
     assert (told.result, told.reason, told.figures["device_notice"]) == ("clear", "device_only", True)
 
@@ -57,6 +61,7 @@ def test_report_before_the_impact_is_flagged_beyond_the_clocks_uncertainty() -> 
 
 
 def test_t_claim_move_declared_place_is_979_m_away() -> None:
+    # T-CLAIM-MOVE
     declared = Place(36.66, 117.1201)
     assert round(metres(L0, declared)) == 979
     told = found(facts(report=report(H, declared)), "place_mismatch")
@@ -73,6 +78,7 @@ def test_place_may_be_500_m_off(away_m: float, far: bool) -> None:
 
 
 def test_t_claim_move_12_m_are_not_moved_and_80_m_with_the_ignition_on_are() -> None:
+    # T-CLAIM-MOVE
     still = found(facts(after=(point(3.0, 12.0),)), "moved_after")
     driven = found(facts(after=(point(3.0, 12.0), point(60.0, 80.0))), "moved_after")
     assert (still.figures["moved"], still.result, still.figures["displacement_m"]) == (False, "clear", 12.0)
@@ -81,6 +87,7 @@ def test_t_claim_move_12_m_are_not_moved_and_80_m_with_the_ignition_on_are() -> 
 
 
 def test_t_claim_evade_a_leaving_after_a_locked_event() -> None:
+    # T-CLAIM-EVADE
     drive = tuple(point(10.0 * n, 20.0 * n) for n in range(1, 16))
     told = found(facts(after=drive), "left_scene")
     assert (told.result, told.figures["left_scene"]) == ("flag", True)
@@ -99,6 +106,7 @@ def test_noise_of_a_standing_car_is_not_driven() -> None:
 
 @pytest.mark.parametrize(("t_s", "result"), [(1.0, "flag"), (299.0, "flag"), (300.0, "clear"), (-1.0, "clear")])
 def test_t_claim_evade_b_power_lost_within_five_minutes(t_s: float, result: str) -> None:
+    # T-CLAIM-EVADE
     told = found(facts(power_cuts=(Moment(t_s, 0.0, ENTRY),)), "power_cut")
     assert told.result == result
     if result == "flag":
@@ -107,6 +115,7 @@ def test_t_claim_evade_b_power_lost_within_five_minutes(t_s: float, result: str)
 
 @pytest.mark.parametrize(("angle", "result"), [(20.0, "clear"), (20.1, "flag")])
 def test_t_claim_evade_c_device_turned_by_more_than_20_degrees(angle: float, result: str) -> None:
+    # T-CLAIM-EVADE
     assert found(facts(turns=(Moment(120.0, angle, ENTRY),)), "device_moved").result == result
     assert found(facts(turns=(Moment(120.0, 90.0, ENTRY),), kind="rollover"), "device_moved").result == "unknown"
 

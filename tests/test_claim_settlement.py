@@ -55,6 +55,7 @@ def paid(proposal: Proposal, cover: str) -> Decimal:
     ],
 )
 def test_t_jqx_1_limits_follow_the_accident(at: datetime, fault: str, compulsory: int, residual: int) -> None:
+    # T-JQX-1
     # regime 2006 is what was sold; the compulsory limits do not ask
     proposal = settle(
         case(*VICTIM, at=at, regime="2006", fault=fault, covers={"TPL": Held(D(1_000_000), True)}), book()
@@ -68,6 +69,7 @@ def test_t_jqx_1_limits_follow_the_accident(at: datetime, fault: str, compulsory
 
 
 def test_t_jqx_1_leaves_20000_0_and_3000_to_the_third_party_cover() -> None:
+    # T-JQX-1
     proposal = settle(case(*VICTIM, at=OLD, regime="2006"), book())
     rest = [line.claimed - line.paid for line in proposal.lines if line.cover == "JQX"]
     assert rest == [20_000, 0, 3_000]
@@ -76,6 +78,7 @@ def test_t_jqx_1_leaves_20000_0_and_3000_to_the_third_party_cover() -> None:
 
 
 def test_t_ded_1_primary_fault_in_2015_and_2020() -> None:
+    # T-DED-1
     loss = Loss("vehicle", D(10_000))
     assert settle(case(loss, fault="primary"), book()).total == D("5950.00")
     waived = {"VD": Held(D(150_000), waived=True)}
@@ -98,6 +101,7 @@ def test_police_percentage_goes_before_the_clauses() -> None:
 
 
 def test_t_ded_2_absolute_deductibles_and_the_end_of_a_cover() -> None:
+    # T-DED-2
     covers = {"SCRATCH": Held(D(2_000)), "FIRE": Held(D(100_000))}
     assert settle(case(Loss("scratch", D(1_200)), covers=covers), book()).total == D("1020.00")
     assert settle(case(Loss("fire", D(30_000)), covers=covers), book()).total == D("24000.00")
@@ -170,6 +174,7 @@ def parties(loss: int = 2_000, injured: bool = False) -> list[Party]:
 
 
 def test_t_claim_fast_two_insured_cars_settle_between_themselves() -> None:
+    # T-CLAIM-FAST
     assert fast_track(parties(), D(2_000)).fast_track
     assert not fast_track(parties(2_001), D(2_000)).fast_track
     assert not fast_track(parties(injured=True), D(2_000)).fast_track

@@ -58,6 +58,7 @@ def now(insurer: Insurer, box: Box) -> crashes.PackageNow:
 def test_t_claim_auto_the_first_crash_record_opens_a_claim_and_the_package_proves_it(
     insurer: Insurer, box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # T-CLAIM-AUTO
     told = []
     monkeypatch.setattr(claims, "opened", lambda _, claim: told.append(claim))
     box.crashes()

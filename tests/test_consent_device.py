@@ -97,6 +97,7 @@ class Wires:
 
 
 def test_t_priv_1_without_consent_nothing_but_health_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # T-PRIV-1
     box = Wires(tmp_path, monkeypatch)
     box.drive(12.0)
     assert box.stored_s == []
@@ -112,6 +113,7 @@ def test_t_priv_1_without_consent_nothing_but_health_is_kept(tmp_path: Path, mon
 def test_t_priv_2_withdrawn_it_stops_within_a_second_and_forgets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # T-PRIV-2
     box = Wires(tmp_path, monkeypatch)
     box.hears(2.0, ALL)
     box.hears(12.0, {})

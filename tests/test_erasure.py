@@ -113,6 +113,7 @@ def gone(world: World) -> None:
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 def test_t_priv_2_what_was_withdrawn_is_marked_and_erased_but_the_evidence_of_an_open_claim(world: World) -> None:
+    # T-PRIV-2
     assert all(world.count(t) == 1 for t in (db.trip, db.harsh_event, db.track, db.crash))
     consents.withdraw(world.engine, world.device, "recording", NOW + S, by="K-1")
     with db.reading(world.engine) as connection:

@@ -87,6 +87,7 @@ def test_t_evid_1_chain_hashes_are_those_of_the_vector(made: tuple[Path, str]) -
 
 
 def test_t_evid_2_one_flipped_bit_anywhere_is_found_and_the_file_named(made: tuple[Path, str], package: Path) -> None:
+    # T-EVID-2
     chance = random.Random(20261122)
     names = sorted(p.name for p in package.iterdir())
     assert len(names) == 10
@@ -106,6 +107,7 @@ def test_t_evid_2_one_flipped_bit_anywhere_is_found_and_the_file_named(made: tup
 
 @pytest.mark.parametrize("removed", [0, 1, 2, 6])
 def test_t_evid_3_a_removed_record_is_missed_by_its_number(made: tuple[Path, str], package: Path, removed: int) -> None:
+    # T-EVID-3
     kept = lines(package)
     gone = kept.pop(removed)
     (package / "chain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
@@ -115,6 +117,7 @@ def test_t_evid_3_a_removed_record_is_missed_by_its_number(made: tuple[Path, str
 
 
 def test_t_evid_3_even_the_device_cannot_leave_out_a_crash_record_between_two(tmp_path: Path) -> None:
+    # T-EVID-3
     with Store.open(tmp_path) as store:
         package = packed(tmp_path, store)
         key = Ed25519PrivateKey.generate()
@@ -137,6 +140,7 @@ def test_t_evid_3_even_the_device_cannot_leave_out_a_crash_record_between_two(tm
 
 
 def test_t_evid_3_reordered_or_doubled_records_are_named(made: tuple[Path, str], package: Path) -> None:
+    # T-EVID-3
     first, second, *rest = lines(package)
     where = f"record crash 1 of {first['lineage']}"
     (package / "chain.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [second, first, *rest]))
@@ -148,6 +152,7 @@ def test_t_evid_3_reordered_or_doubled_records_are_named(made: tuple[Path, str],
 def test_t_evid_4_a_package_signed_again_with_another_key_is_of_an_unknown_key(
     made: tuple[Path, str], package: Path
 ) -> None:
+    # T-EVID-4
     record = json.loads((package / "crash.json").read_bytes())
     record["crash"]["speed_before_mps"] = 5.0
     (package / "crash.json").write_text(json.dumps(record))
@@ -164,6 +169,7 @@ def test_t_evid_4_a_package_signed_again_with_another_key_is_of_an_unknown_key(
 def test_t_evid_4_a_package_of_another_device_is_refused_wherever_it_lies(
     made: tuple[Path, str], tmp_path: Path
 ) -> None:
+    # T-EVID-4
     with Store.open(tmp_path / "other") as store:
         theirs = packed(tmp_path / "other", store)
     moved = Path(shutil.copytree(theirs, tmp_path / made[0].name))
@@ -181,6 +187,7 @@ def test_t_evid_4_a_package_of_another_device_is_refused_wherever_it_lies(
 
 
 def test_t_evid_5_a_clock_that_was_set_back_is_told_and_changes_no_order(tmp_path: Path) -> None:
+    # T-EVID-5
     set_back = (clock(5 * S, quality="ntp"), clock(T0_NS - 100 * S, UTC_NS - 3600 * S, quality="ntp"))
     with Store.open(tmp_path) as store:
         package = packed(tmp_path, store, clocks=set_back)
@@ -239,6 +246,7 @@ def test_crash_json_must_tell_of_the_incident_that_the_device_signed(tmp_path: P
 def test_t_evid_6_a_package_cut_at_any_write_is_whole_after_the_next_tend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # T-EVID-6
     """Every rename, write and sync of packing fails once; what stands then is repaired, and proves itself."""
     calls = ("replace", "fsync")
     real = {name: getattr(os, name) for name in calls}
@@ -288,6 +296,7 @@ def test_t_evid_6_a_package_cut_at_any_write_is_whole_after_the_next_tend(
 def test_t_evid_8_the_script_alone_verifies_offline_without_any_of_our_code(
     made: tuple[Path, str], package: Path, tmp_path: Path
 ) -> None:
+    # T-EVID-8
     alone = tmp_path / "court"
     alone.mkdir()
     shutil.copy(SCRIPT, alone / "verify_package.py")

@@ -19,6 +19,7 @@ def year(name: str = "P", car: str = "A", starts: date = START, days: int = 365)
 
 
 def test_t_kpi_1_matured_ratio_is_50_percent() -> None:
+    # T-KPI-1
     matured = kpi.matured_premium(year(), START + timedelta(73))
     assert matured == Decimal("730.00")
     assert str(kpi.loss_ratio(matured, Decimal(300 + 65), 1).value) == "50.00"

@@ -12,14 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from receiver import disputes, policies
 from receiver.behind import behind
 from receiver.fields import Typed
+from receiver.pages.owner_cars import cars, page_of
 from receiver.pages.owner_quote_form import defaults, region_of
+from receiver.people.person import Person
 from receiver.policies import Cover, Policy
-from receiver.registry import consents, tables
+from receiver.registry import consents, owners, tables
 from receiver.registry.vehicles import Vehicle
 from receiver.scoring.model import model
 from receiver.scoring.result import EntryId
@@ -152,6 +154,7 @@ def test_without_consent_there_is_no_score_and_no_price_of_it(desk: tuple[Desk, 
 def test_T_PRIV_3_and_5_every_factor_has_its_reason_and_the_price_without_the_score_stands_beside(
     desk: tuple[Desk, ListSource],
 ) -> None:
+    # T-PRIV-3 and T-PRIV-5
     made, source = desk
     answer = client(made.engine).get("/quote", params={**CAR, "device": source.device, "lang": "en"})
     assert answer.status_code == 200
@@ -278,3 +281,24 @@ def test_whatever_is_typed_is_answered_with_a_price_or_with_what_is_wrong(
     answer = pages.get("/quote", params={**CAR, **typed, "device": desk[1].device, "asked": "1"})
     assert answer.status_code in (200, 422), typed
     assert ("There is no price for this yet" in answer.text) == (answer.status_code == 422)
+
+
+def test_the_cars_of_a_large_owner_come_by_pages_those_with_a_box_first(desk: tuple[Desk, ListSource]) -> None:
+    made, _ = desk
+    with made.engine.begin() as connection:
+        owners.put(connection, owners.Owner("fleet", "Fleet Ltd"), NOW)
+        values = {"owner": "fleet", "use_class": "family", "seats": 5, "energy": "fuel", "registered_utc_ns": NOW}
+        values["first_registered"] = date(2022, 1, 1)
+        many = [{**values, "vin": f"LFLEET{n:011d}", "plate": f"京F{n:05d}"} for n in range(45)]
+        connection.execute(insert(tables.vehicle), many)
+        ends = {"bound_by": "t", "ended_utc_ns": None, "ended_by": "", "reason": ""}
+        bound = {"device": "rw-" + "f" * 16, "vin": "LFLEET00000000044", "bound_utc_ns": NOW, **ends}
+        connection.execute(insert(tables.binding).values(**bound))
+        covered = Policy("F1", "", "京F00003", "2020", date(2026, 1, 1), date(2026, 12, 31), owner="fleet")
+        policies.put(connection, covered)
+        told = cars(connection, Person("p", "fleet", "owner", "fleet"))
+        assert cars(connection, Person("a", "adjuster-1", "adjuster")) == []
+    assert [(car.name, car.device) for car in told[:2]] == [("京F00044", "rw-" + "f" * 16), ("京F00000", "")]
+    assert [car.name for car in told if car.policy == covered] == ["京F00003"]
+    last, shown = page_of(told, 99)
+    assert (len(last), shown.number, shown.pages, shown.total) == (5, 3, 3, 45)

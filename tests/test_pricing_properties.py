@@ -124,6 +124,7 @@ def test_every_factor_stays_inside_its_bounds_and_says_when_a_bound_bit(request:
 @settings(max_examples=100, deadline=None)
 @given(requests(), scores())
 def test_T_QUOTE_2_a_score_moves_the_own_coefficient_and_nothing_else(request: QuoteRequest, told: Telematics) -> None:
+    # T-QUOTE-2
     without = priced(replace(request, telematics=None))
     scored = priced(replace(request, telematics=told))
     assert [a.name for a, b in zip(without.factors, scored.factors, strict=True) if a != b] in ([], ["pricing"])

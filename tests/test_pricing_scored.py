@@ -11,6 +11,7 @@ TRIPS = [driven(n, facts(km=25.0, seconds=1800.0)) for n in range(60)]
 
 
 def test_T_PRICE_2_each_severe_braking_in_the_trips_never_lowers_the_premium() -> None:
+    # T-PRICE-2
     totals = []
     for events in range(0, 40, 4):
         result = scored(TRIPS, [happened(n + 1, TRIPS[n]) for n in range(events)], V2)

@@ -22,6 +22,7 @@ def tpl(thousands: int) -> CoverChoice:
 
 
 def test_T_PRICE_1_the_reform_of_2015() -> None:
+    # T-PRICE-1
     years = History(standing="renewal", claims_last_year=0, claim_free_years=3)
     told = priced(in_2015(history=years, own={"underwriting": D("0.85"), "channel": D("0.85")}))
     assert told.lines[0].basis_yuan == 1300
@@ -43,6 +44,7 @@ def test_T_PRICE_1_the_reform_of_2015() -> None:
 def test_T_PRICE_1_the_reform_of_2020(
     clean: bool, own: str, r: str, km: str, score: str, coefficient: str, bounded: bool, premium: str
 ) -> None:
+    # T-PRICE-1
     three = History(standing="renewal", insured_years=3, claims_three_years=0, lapse_months=0)
     told = priced(request_of(history=three if clean else NEW, own={"pricing": D(own)}, telematics=telematics(r, km)))
     assert told.lines[0].basis_yuan == 1500
@@ -54,6 +56,7 @@ def test_T_PRICE_1_the_reform_of_2020(
 
 
 def test_T_PRICE_2_a_severe_event_more_never_lowers_the_premium() -> None:
+    # T-PRICE-2
     # one severe braking per 100 km more multiplies the relativity by exp(0.020) (docs/sources.md, scores)
     premiums = []
     for events in range(60):
@@ -65,6 +68,7 @@ def test_T_PRICE_2_a_severe_event_more_never_lowers_the_premium() -> None:
 
 
 def test_T_PRICE_3_what_has_no_row_is_refused_by_its_name() -> None:
+    # T-PRICE-3
     with pytest.raises(QuoteError, match=r"region: atlantis is no region") as region:
         priced(request_of(region="atlantis"))
     assert region.value.field == "region"
@@ -77,6 +81,7 @@ def test_T_PRICE_3_what_has_no_row_is_refused_by_its_name() -> None:
 
 
 def test_T_PRICE_4_everything_that_made_the_price_is_in_the_answer() -> None:
+    # T-PRICE-4
     told = msgspec.json.decode(
         msgspec.json.encode(priced(request_of(own={"pricing": D("0.70")}, telematics=telematics("0.80"))))
     )
@@ -126,6 +131,7 @@ OF_2015 = [
 
 @pytest.mark.parametrize(("years", "claims", "ncd", "discount"), OF_2015)
 def test_T_NCD_1_times_both_coefficients(years: int, claims: int, ncd: str, discount: str) -> None:
+    # T-NCD-1
     history = History(standing="renewal", claim_free_years=years, claims_last_year=claims)
     told = priced(in_2015(history=history, own={"underwriting": D("0.85"), "channel": D("0.85")}))
     assert factor(told, "ncd").value == D(ncd)
@@ -141,6 +147,7 @@ def test_the_table_of_2015_goes_on_beyond_its_ends(years: int, claims: int, ncd:
 
 @pytest.mark.parametrize("standing", ["new", "transferred", "not_floating"])
 def test_T_NCD_1_new_and_non_floating_are_1(standing: str) -> None:
+    # T-NCD-1
     assert factor(priced(in_2015(history=History(standing=standing))), "ncd").value == 1
 
 
@@ -164,6 +171,7 @@ def test_T_NCD_1_new_and_non_floating_are_1(standing: str) -> None:
 def test_T_NCD_2_level_of_three_years(
     years: int, claims: int, lapse: int, previous: int | None, level: int, ncd: str
 ) -> None:
+    # T-NCD-2
     history = History(
         standing="renewal", insured_years=years, claims_three_years=claims, lapse_months=lapse, previous_level=previous
     )
@@ -174,17 +182,20 @@ def test_T_NCD_2_level_of_three_years(
 
 
 def test_T_NCD_2_a_transferred_car_starts_at_0() -> None:
+    # T-NCD-2
     history = History(standing="transferred", insured_years=4, claims_three_years=0, lapse_months=0)
     assert factor(priced(request_of(history=history)), "ncd").value == 1
 
 
 def test_T_TPL_1_the_founding_decks_prices() -> None:
+    # T-TPL-1
     for thousands, yuan in FAMILY_LIMITS.items():
         assert priced(in_2006(covers=[tpl(thousands)])).total_yuan == yuan
     assert priced(in_2006(covers=[tpl(300)])).total_yuan == D("1434.00")
 
 
 def test_T_TPL_1_steps_are_the_decks() -> None:
+    # T-TPL-1
     prices = list(FAMILY_LIMITS.values())
     assert [b - a for a, b in pairwise(prices)] == [316, 143, 101, 164, 287, 521]
     benchmarks = [priced(in_2015(covers=[tpl(t)])).lines[0].benchmark_yuan for t in FAMILY_LIMITS]
@@ -192,6 +203,7 @@ def test_T_TPL_1_steps_are_the_decks() -> None:
 
 
 def test_T_VD_1_a_missing_row_is_an_error_and_never_a_default() -> None:
+    # T-VD-1
     for vehicle in (replace(CAR, model=None), replace(CAR, model="X"), replace(CAR, energy="nev")):
         with pytest.raises(QuoteError):
             priced(request_of(vehicle=vehicle))
@@ -204,6 +216,7 @@ def test_T_VD_1_a_missing_row_is_an_error_and_never_a_default() -> None:
 
 
 def test_T_VD_1_base_and_percent_of_a_published_example() -> None:
+    # T-VD-1
     # docs/sources.md P5: 630 + 100,000 × 1.50 % = 2,130
     told = priced(in_2006(covers=[CoverChoice(cover="VD", limit_yuan=D(100_000))]))
     assert told.lines[0].formula == "630 + 100000 × 1.5 %"
@@ -211,6 +224,7 @@ def test_T_VD_1_base_and_percent_of_a_published_example() -> None:
 
 
 def test_T_OCC_1_and_the_worked_example_of_1233() -> None:
+    # T-OCC-1
     official = replace(CAR, use_class="government", first_registration=date(2009, 6, 1))
     covers = [tpl(100), CoverChoice(cover="OCC", driver_limit_yuan=D(30_000), passenger_limit_yuan=D(20_000))]
     told = priced(in_2006(vehicle=official, covers=covers))
@@ -224,6 +238,7 @@ def test_T_OCC_1_and_the_worked_example_of_1233() -> None:
 
 
 def test_T_THEFT_1_base_and_percent_of_the_sum() -> None:
+    # T-THEFT-1
     covers = [CoverChoice(cover="VD"), CoverChoice(cover="THEFT", limit_yuan=D(100_000))]
     assert priced(in_2006(covers=covers)).lines[1].premium_yuan == D("610.00")
 
@@ -246,6 +261,7 @@ def test_T_THEFT_1_base_and_percent_of_the_sum() -> None:
     ],
 )
 def test_T_JQX_2_premium_by_zone(region: str, start: int, history: CompulsoryHistory, premium: str) -> None:
+    # T-JQX-2
     car = replace(CAR, first_registration=date(2014, 1, 1))
     made = request_of(region=region, start=date(start, 6, 1), vehicle=car, covers=[], history=None, compulsory=history)
     assert priced(made).total_yuan == D(premium)
@@ -265,6 +281,7 @@ def test_T_JQX_2_premium_by_zone(region: str, start: int, history: CompulsoryHis
     ],
 )
 def test_T_JQX_2_base_premium_by_use(facts: dict[str, object], premium: int) -> None:
+    # T-JQX-2
     made = request_of(
         vehicle=replace(CAR, **facts), covers=[], history=None, compulsory=CompulsoryHistory(standing="new")
     )
@@ -275,6 +292,7 @@ REFORM = datetime(2020, 9, 18, 16, tzinfo=UTC)  # 2020-09-19T00:00+08:00
 
 
 def test_T_JQX_1_limits_go_by_the_moment_of_the_accident() -> None:
+    # T-JQX-1
     losses = {"death": D(130_000), "medical": D(8_000), "property": D(5_000)}
 
     def paid(at: datetime, at_fault: bool) -> Decimal:
@@ -287,6 +305,7 @@ def test_T_JQX_1_limits_go_by_the_moment_of_the_accident() -> None:
 
 
 def test_T_DED_1_deductibles_by_fault_are_data() -> None:
+    # T-DED-1
     regimes = book().regimes
     loss, share = D(10_000), regimes["2015"].liability_percent("primary")
     assert share == 70
@@ -301,6 +320,7 @@ def test_T_DED_1_deductibles_by_fault_are_data() -> None:
 
 
 def test_T_DED_2_absolute_deductibles_are_data() -> None:
+    # T-DED-2
     rates = book().regimes["2015"]
     assert D(1200) * (100 - rates.absolute_deductible("SCRATCH")) / 100 == 1020
     assert D(30_000) * (100 - rates.absolute_deductible("FIRE")) / 100 == 24_000
@@ -322,6 +342,7 @@ SCORED = ASKED[:-1] + (
 
 
 def test_T_QUOTE_1_an_itemised_quote_from_json() -> None:
+    # T-QUOTE-1
     told = priced(parse_request(ASKED))
     assert [line.cover for line in told.lines] == ["VD", "TPL", "SCRATCH", "OCC"]
     assert told.compulsory_yuan == D("760.00")
@@ -333,6 +354,7 @@ def test_T_QUOTE_1_an_itemised_quote_from_json() -> None:
 
 
 def test_T_QUOTE_2_with_a_score_only_the_own_coefficient_differs() -> None:
+    # T-QUOTE-2
     without, scored = priced(parse_request(ASKED)), priced(parse_request(SCORED))
     changed = [a.name for a, b in zip(without.factors, scored.factors, strict=True) if a != b]
     assert changed == ["pricing"]
@@ -349,6 +371,7 @@ def test_T_QUOTE_2_with_a_score_only_the_own_coefficient_differs() -> None:
 
 
 def test_T_PRIV_3_each_factor_says_why_in_both_languages() -> None:
+    # T-PRIV-3
     told = priced(parse_request(SCORED))
     for line in [p for f in told.factors for p in (f, *f.parts)]:
         assert line.reason.en

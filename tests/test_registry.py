@@ -76,6 +76,7 @@ def test_a_wrong_field_of_an_owner_is_named(engine: Engine, owner: Owner, field:
 
 
 def test_t_bind_1_a_second_device_on_a_vin_is_refused_and_written_down(engine: Engine) -> None:
+    # T-BIND-1
     enrolled(engine)
     enrolled(engine, OTHER)
     bound(engine)

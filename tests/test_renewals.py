@@ -53,6 +53,7 @@ def t_ren_1() -> tuple[list[Policy], list[Policy]]:
 
 
 def test_t_ren_1_two_of_four_are_renewed() -> None:
+    # T-REN-1
     found = rate.renewals(*t_ren_1())
     assert (found.renewed, found.renewable, str(found.rate_percent)) == (["P1", "P4"], 4, "50.00")
     assert found.excluded == {"P2": "short", "P5": "unconfirmed"}
@@ -80,6 +81,7 @@ def of(name: str, use_class: str = "family") -> list[Contact]:
 
 
 def test_t_ren_2_v1() -> None:
+    # T-REN-2
     assert of("V1") == [
         Contact(date(2026, 11, 1), "sms", sms=True),
         Contact(date(2026, 12, 1), "sms", sms=True),
@@ -88,6 +90,7 @@ def test_t_ren_2_v1() -> None:
 
 
 def test_t_ren_2_v2() -> None:
+    # T-REN-2
     tasks = [c for c in of("V2") if c.kind == "task"]
     before = [date(2026, 11, 1), date(2026, 12, 1), date(2026, 12, 16), date(2026, 12, 21), date(2026, 12, 26)]
     assert [c.day for c in tasks] == [*before, *(date(2027, 1, n) for n in range(1, 8))]
@@ -97,6 +100,7 @@ def test_t_ren_2_v2() -> None:
 
 
 def test_t_ren_2_v3() -> None:
+    # T-REN-2
     found = of("V3")
     assert found[0] == Contact(date(2026, 11, 16), "list")
     assert found[1] == Contact(date(2026, 11, 30), "contact", date(2026, 12, 2))
@@ -107,6 +111,7 @@ def test_t_ren_2_v3() -> None:
 
 
 def test_t_ren_2_v4() -> None:
+    # T-REN-2
     assert of("V4") == [Contact(date(2026, 10, 2), "collate"), Contact(date(2026, 11, 25), "target")]
 
 

@@ -27,6 +27,7 @@ def by_id(model: Model) -> str:
 
 @pytest.mark.parametrize("model", EVERY, ids=by_id)
 def test_T_SCORE_1_an_empty_set_of_trips_has_no_score_and_moves_no_price(model: Model) -> None:
+    # T-SCORE-1
     result = scored([], of=model)
     assert result.score is None
     assert (result.relativity, result.relativity_without_mileage) == (1.0, 1.0)
@@ -36,6 +37,7 @@ def test_T_SCORE_1_an_empty_set_of_trips_has_no_score_and_moves_no_price(model: 
 
 @pytest.mark.parametrize("model", [V1, V2], ids=by_id)
 def test_T_SCORE_2_ten_severe_brakings_in_1000_km_raise_r_by_exp_0_020(model: Model) -> None:
+    # T-SCORE-2
     trips = [driven(n, facts(km=100.0, seconds=3600.0)) for n in range(10)]
     before = scored(trips, of=model)
     after = scored(trips, [happened(n + 1, trip) for n, trip in enumerate(trips)], of=model)
@@ -46,6 +48,7 @@ def test_T_SCORE_2_ten_severe_brakings_in_1000_km_raise_r_by_exp_0_020(model: Mo
 
 @pytest.mark.parametrize("model", EVERY, ids=by_id)
 def test_T_SCORE_3_doubling_everything_leaves_the_features_unchanged(model: Model) -> None:
+    # T-SCORE-3
     drive = facts(km=12.0, night_s=100.0, smoothness_mps2=0.8)
     forces = curve([-400, -150, None, 30], [500, 300, 10, None])
     trips = [driven(n, drive, curves=[forces]) for n in range(6)]
@@ -62,6 +65,7 @@ def test_T_SCORE_3_doubling_everything_leaves_the_features_unchanged(model: Mode
 
 @pytest.mark.parametrize("model", EVERY, ids=by_id)
 def test_T_SCORE_4_unconfirmed_events_change_nothing(model: Model) -> None:
+    # T-SCORE-4
     trips = [driven(n, facts(), curves=[curve([-350, -150], [0, 0])]) for n in range(5)]
     kinds = ("harsh_braking", "harsh_acceleration", "harsh_cornering", "speeding", "fatigue")
     events = [happened(n + 1, trips[n], kind, confirmed=False) for n, kind in enumerate(kinds)]
@@ -73,6 +77,7 @@ def test_T_SCORE_4_unconfirmed_events_change_nothing(model: Model) -> None:
 
 @pytest.mark.parametrize("model", EVERY, ids=by_id)
 def test_T_SCORE_5_computing_again_gives_the_same_bytes_in_any_order(model: Model) -> None:
+    # T-SCORE-5
     trips = [driven(n, facts(km=3.3 + n / 7, night_s=10.0 * n), curves=[curve([-350], [300])]) for n in range(9)]
     events = [happened(n + 1, trips[n % 9], severity="moderate" if n % 2 else "severe") for n in range(20)]
     first = msgspec.json.encode(scored(trips, events, model))
@@ -85,6 +90,7 @@ def test_T_SCORE_5_computing_again_gives_the_same_bytes_in_any_order(model: Mode
     ("km", "z"), [(100, 0.048), (500, 0.200), (1000, 0.333), (3000, 0.600), (10_000, 0.833)], ids=str
 )
 def test_T_SCORE_6_credibility_of_kilometres(km: float, z: float) -> None:
+    # T-SCORE-6
     assert V1.credibility_km == 2000.0
     trips = [driven(n, facts(km=km / 100, seconds=3600.0)) for n in range(100)]
     assert scored(trips).credibility == pytest.approx(z, abs=5e-4)

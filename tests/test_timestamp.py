@@ -198,6 +198,7 @@ def test_an_authority_that_nobody_trusts_or_that_may_not_stamp_is_refused(author
 
 
 def test_t_evid_7_a_token_over_another_hash_is_refused(authority: Authority, tmp_path: Path) -> None:
+    # T-EVID-7
     with Store.open(tmp_path) as store:
         package = packed(tmp_path, store)
     (package / "manifest.tsr").write_bytes(authority.answer(query(b"another manifest", 7)))
