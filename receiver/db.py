@@ -5,7 +5,7 @@ in the same transaction, so that pages need not decode bodies. Times of records 
 what the best clock record of that boot says, also backwards: `utc_ns` computes it when it is read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
-    Executable,
     Float,
     Index,
     Integer,
@@ -28,12 +27,12 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, FromClause
 
 from agent import clock
 from agent.errors import StoreError
+from receiver import upserts
 from receiver.engine import engine_of, parse
 from receiver.settings import DEFAULT_URL
 
@@ -444,6 +443,9 @@ refused = Table(
 )
 
 
+insert, upsert = upserts.insert, upserts.upsert
+
+
 def load_tables() -> None:
     """Complete `metadata` by the tables of all packages."""
     for module in FURTHER:
@@ -496,22 +498,3 @@ def with_clock(table: FromClause) -> FromClause:
     """Join a projection with the clocks of its boots."""
     same_boot = (boot_clock.c.device == table.c.device) & (boot_clock.c.boot == table.c.boot)
     return table.outerjoin(boot_clock, same_boot)
-
-
-def insert(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
-    """Return an insert that can be told what to do on conflict."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
-
-
-def upsert(
-    connection: Connection, table: Table, row: dict[str, Any], key: Sequence[str], update: dict[str, Any] | None = None
-) -> Executable:
-    """Build an insert that, where the key exists, sets `update`, or the whole row when that is None.
-
-    Without a key and with nothing to set, whatever constraint the row offends keeps it out.
-    """
-    changed = {name: value for name, value in row.items() if name not in key} if update is None else update
-    statement = insert(connection, table).values(**row)
-    if not changed:
-        return statement.on_conflict_do_nothing(index_elements=list(key) or None)
-    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
