@@ -70,7 +70,7 @@ def vehicles(
     """Return the vehicles of one page, by name, all or `only` those; weeks and months begin at the given UTC."""
     table = db.device
     with db.reading(engine) as connection:
-        chosen = true() if only is None else _among(connection, table.c.id, only)
+        chosen = true() if only is None else among(connection, table.c.id, only)
         total = connection.execute(select(func.count()).select_from(table).where(chosen)).scalar_one()
         shown = paged(page, total, PAGE)
         ordered = select(table).where(chosen).order_by(table.c.id)
@@ -117,7 +117,7 @@ def newest(engine: Engine, device: str) -> tuple[int, ...]:
         return tuple(connection.execute(c).scalar() or 0 for c in columns)
 
 
-def _among(connection: Connection, column: ColumnElement[str], names: Collection[str]) -> ColumnElement[bool]:
+def among(connection: Connection, column: ColumnElement[str], names: Collection[str]) -> ColumnElement[bool]:
     """Say that a column is one of `names`; many of them are one parameter, as thousands take a second to bind."""
     if len(names) <= MOST_NAMED:
         return column.in_(names)

@@ -126,6 +126,12 @@ def ending(connection: Connection, first: date, last: date) -> list[Policy]:
     return _of(connection, select(t).where(t.c.ends >= first, t.c.ends <= last).order_by(t.c.ends, t.c.id))
 
 
+def of_owner(connection: Connection, owner: str) -> list[Policy]:
+    """Return an owner's policies, the one that ends last first."""
+    t = tables.policy
+    return _of(connection, select(t).where(t.c.owner == owner).order_by(t.c.ends.desc(), t.c.id))
+
+
 def starting(connection: Connection, first: date, last: date) -> list[Policy]:
     """Return the policies whose first day lies between two days, both included."""
     t = tables.policy

@@ -1,5 +1,6 @@
 """What pages and commands show of claims: the queue, and one claim with all that belongs to it. Plain and read only."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Engine, Row, func, select
 
 from agent.errors import RoadwitnessError
-from receiver import db, disputes
+from receiver import db, disputes, fleet
 from receiver.claiming import assessing, documents, history, reporting, states, tables
 from receiver.claiming.assessing import Reserve
 from receiver.claiming.documents import Document
@@ -95,15 +96,25 @@ class ClaimPage:
 
 
 def queue(
-    engine: Engine, *, state: str | None = None, device: str | None = None, page: int = 1, size: int = PAGE
+    engine: Engine,
+    *,
+    state: str | None = None,
+    device: str | None = None,
+    devices: Collection[str] | None = None,
+    page: int = 1,
+    size: int = PAGE,
 ) -> tuple[list[Queued], Page]:
-    """Return one page of claims, the latest first; raise RoadwitnessError for a state that there is not."""
+    """Return one page of claims, the latest first, of all devices, one or some.
+
+    Raise RoadwitnessError for a state that there is not.
+    """
     if state is not None and state not in states.STATES:
         raise RoadwitnessError(f"claims: state {state!r} is unknown; known: {', '.join(states.STATES)}")
     c, f = db.claim, tables.claim_finding
     wanted = [c.c.state == state] if state is not None else []
     wanted += [c.c.device == device] if device is not None else []
     with db.reading(engine) as connection:
+        wanted += [fleet.among(connection, c.c.device, devices)] if devices is not None else []
         total = connection.execute(select(func.count()).select_from(c).where(*wanted)).scalar_one()
         shown = paged(page, total, size)
         chosen = select(c).where(*wanted).order_by(c.c.opened_utc_ns.desc(), c.c.id)

@@ -38,7 +38,7 @@ Disputer = Annotated[Person, Depends(needs("claims.dispute"))]
 ClaimId = Annotated[str, Path(pattern="^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 Refuse = Callable[[Site, Request, Person, str, str, str], Response]
-MOST_LISTED: Final = 100  # claims of one car
+PAGE: Final = 50  # claims on a page
 MOST_WHY: Final = 2000
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/heic,application/pdf,video/mp4"
 GCJ02: Final = "gcj02"
@@ -96,15 +96,14 @@ def add(app: FastAPI, site: Site, refuse: Refuse) -> None:
 
 
 def listed(site: Site, request: Request, person: Person, page_number: int) -> Response:
-    """Answer with the list of an owner's claims: all of them, there are few."""
+    """Answer with a page of an owner's claims."""
     words = site.words_of(request)
     with db.reading(site.engine) as connection:
         own = cars(connection, person)
     names = {car.device: car.name for car in own if car.device}
-    found = [one for device in names for one in reading.queue(site.engine, device=device, size=MOST_LISTED)[0]]
-    found.sort(key=lambda one: (-one.opened_utc_ns, one.id))
+    found, shown = reading.queue(site.engine, devices=names, page=page_number, size=PAGE)
     lines = [view.line(words, one, names) for one in found]
-    return site.page(request, "owner_claims.html", words=words, claims=lines, shown=page_number, cars=own)
+    return site.page(request, "owner_claims.html", words=words, claims=lines, shown=shown)
 
 
 def one(site: Site, request: Request, person: Person, claim: str) -> Response:

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import IO, Annotated, Any, Final
+from urllib.parse import quote
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from receiver import db
 from receiver.fields import Typed, typed
-from receiver.pages.owner_cars import Car, cars
+from receiver.pages.owner_cars import Car, cars, page_of
 from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
@@ -24,6 +25,7 @@ from receiver.registry.consents import PURPOSES, RESTS_ON, Consent
 from receiver.registry.erasures import Erasure
 from receiver.registry.refusals import RegistryError
 from receiver.site import Site
+from receiver.views import PageNumber
 from receiver.words import Words
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 Reader = Annotated[Person, Depends(needs("consents.read"))]
 Giver = Annotated[Person, Depends(needs("consents.give"))]
 Exporter = Annotated[Person, Depends(needs("data.export"))]
+DeviceName = Annotated[str, Query(max_length=64)]
 Eraser = Annotated[Person, Depends(needs("data.erase"))]
 IN_MEMORY: Final = 8 << 20  # bytes of an export; more goes to disk
 PIECE: Final = 1 << 16
@@ -66,8 +69,8 @@ def add(app: FastAPI, site: Site) -> None:
     """Add the routes."""
 
     @app.api_route("/consent", methods=["GET", "HEAD"])
-    def show(request: Request, person: Reader) -> Response:
-        return _page(site, request, person)
+    def show(request: Request, person: Reader, page_number: PageNumber = 1, device: DeviceName = "") -> Response:
+        return _page(site, request, person, number=page_number, only=device)
 
     @app.post("/consent/give")
     async def give(request: Request, person: Giver) -> Response:
@@ -130,7 +133,7 @@ def _give(site: Site, request: Request, person: Person, form: Typed) -> Response
         )
     except RegistryError as e:
         return _page(site, request, person, e.status, (device, purpose, f"my_consent.refused.{e.field}"))
-    return RedirectResponse(f"/consent#{_id(device, purpose)}", 303)
+    return RedirectResponse(f"/consent?device={quote(device, safe='')}#{_id(device, purpose)}", 303)
 
 
 def _withdraw(site: Site, request: Request, person: Person, form: Typed) -> Response:
@@ -138,7 +141,7 @@ def _withdraw(site: Site, request: Request, person: Person, form: Typed) -> Resp
     if not form.checked("sure"):
         return _page(site, request, person, 422, (device, purpose, "my_consent.refused.sure"))
     consents.withdraw(site.engine, device, purpose, site.now_ns(), by=person.name, address=_address(request))
-    return RedirectResponse(f"/consent#{_id(device, purpose)}", 303)
+    return RedirectResponse(f"/consent?device={quote(device, safe='')}#{_id(device, purpose)}", 303)
 
 
 def _erase(site: Site, request: Request, person: Person, form: Typed) -> Response:
@@ -151,7 +154,7 @@ def _erase(site: Site, request: Request, person: Person, form: Typed) -> Respons
     if not ended:  # nothing was agreed to any more, but something may still be kept
         with site.engine.begin() as connection:
             erasures.open_for(connection, device, person.owner, "recording", person.name, now)
-    return RedirectResponse(f"/consent#{_id(device, 'erase')}", 303)
+    return RedirectResponse(f"/consent?device={quote(device, safe='')}#{_id(device, 'erase')}", 303)
 
 
 def _named(site: Site, person: Person, form: Typed, purpose: str = "") -> tuple[str, str]:
@@ -172,11 +175,21 @@ def _id(device: str, purpose: str) -> str:
 
 
 def _page(
-    site: Site, request: Request, person: Person, status: int = 200, wrong: tuple[str, str, str] | None = None
+    site: Site,
+    request: Request,
+    person: Person,
+    status: int = 200,
+    wrong: tuple[str, str, str] | None = None,
+    *,
+    number: int = 1,
+    only: str = "",
 ) -> Response:
+    """Answer with a page of the owner's cars, or with the one that something was wrong with or that is asked for."""
+    only = wrong[0] if wrong is not None else only
     words = site.words_of(request)
     with db.reading(site.engine) as connection:
-        own = [car for car in cars(connection, person) if car.device]
+        own = [car for car in cars(connection, person) if car.device and only in ("", car.device)]
+        own, shown = page_of(own, number)
         told = [_car(connection, words, car) for car in own]
     return site.page(
         request,
@@ -184,6 +197,7 @@ def _page(
         status,
         words=words,
         told=told,
+        shown=shown,
         id_of=_id,
         wrong=None if wrong is None else (_id(wrong[0], wrong[1]), words.text(wrong[2])),
     )

@@ -11,18 +11,20 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from receiver import db
 from receiver.claiming.assessing import local_day
-from receiver.pages.owner_cars import policies_of
 from receiver.pages.owner_quote_view import day, yuan
+from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
-from receiver.policies import Cover, Policy
+from receiver.policies import Cover, Policy, of_owner
 from receiver.pricing import RateBook, load_book
 from receiver.pricing.book import Fault, RegimeRates
 from receiver.pricing.money import plain
 from receiver.pricing.refusals import QuoteError
 from receiver.pricing.schema import Amounts
+from receiver.queries import paged
 from receiver.renewals.schedule import Contact, contacts, schedule
 from receiver.site import Site
+from receiver.views import PageNumber
 from receiver.words import Words
 
 Reader = Annotated[Person, Depends(needs("policies.read"))]
@@ -30,6 +32,7 @@ SCHEDULE: Final = "V2"
 # steps of a schedule that reach the owner -> the word for them; the others are the insurer's own
 TOLD: Final = {"sms": "sms", "call": "call", "contact": "contact", "task": "contact"}
 MOST_DATES: Final = 5
+PAGE: Final = 20  # policies on a page
 FAULTS: Final[tuple[Fault, ...]] = ("secondary", "equal", "primary", "full")
 SOON_DAYS: Final = 60
 
@@ -69,16 +72,20 @@ def add(app: FastAPI, site: Site) -> None:
     """Add the routes."""
 
     @app.api_route("/policies", methods=["GET", "HEAD"])
-    def policies(request: Request, person: Reader) -> Response:
+    def policies(request: Request, person: Reader, page_number: PageNumber = 1) -> Response:
         words = site.words_of(request)
         with db.reading(site.engine) as connection:
-            own = policies_of(connection, person.owner) if person.owner else []
+            own = of_owner(connection, person.owner) if person.owner else []
+        shown = paged(page_number, len(own), PAGE)
+        own = own[(shown.number - 1) * PAGE : shown.number * PAGE]
         today = local_day(words.now_ns, words.zone.key)
         told = [view(words, _book(), policy, today) for policy in own]
         return site.page(
             request,
             "owner_policies.html",
             words=words,
+            shown=shown,
+            reached=reach.reached(site.engine, person) or frozenset(),
             current=[one for one in told if one.state != "ended"],
             ended=[one for one in told if one.state == "ended"],
         )

@@ -10,7 +10,7 @@ from agent.errors import ConfigError
 from receiver import db, fleet
 from receiver.behind import behind
 from receiver.pages import owner_score_view as view
-from receiver.pages.owner_cars import cars
+from receiver.pages.owner_cars import cars, page_of
 from receiver.people import reach
 from receiver.people.gate import needs
 from receiver.people.person import Person
@@ -23,6 +23,7 @@ from receiver.scoring.result import ScoreResult
 from receiver.scoring.score import DAY_NS, last_drive_utc_ns, score_vehicle
 from receiver.scoring.trend import trend
 from receiver.site import Site
+from receiver.views import PageNumber
 
 Reader = Annotated[Person, Depends(needs("scores.read"))]
 ModelName = Annotated[str, Query(max_length=64)]
@@ -33,13 +34,14 @@ def add(app: FastAPI, site: Site) -> None:
     engine = site.engine
 
     @app.api_route("/score", methods=["GET", "HEAD"])
-    def all_scores(request: Request, person: Reader) -> Response:
+    def all_scores(request: Request, person: Reader, page_number: PageNumber = 1) -> Response:
         with db.reading(engine) as connection:
             own = [car for car in cars(connection, person) if car.device]
         if len(own) == 1:
             return RedirectResponse(f"/score/{own[0].device}", 303)
+        own, shown = page_of(own, page_number)
         told = [(car, _scored(site, car.device, model_named())) for car in own]
-        return site.page(request, "owner_scores.html", told=told)
+        return site.page(request, "owner_scores.html", told=told, shown=shown)
 
     @app.api_route("/score/{device}", methods=["GET", "HEAD"])
     def score(

@@ -96,6 +96,14 @@ def devices_of_owner(connection: Connection, owner: str) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
+def with_devices(connection: Connection, owner: str) -> list[tuple[Vehicle, str]]:
+    """Return an owner's vehicles, by VIN, each with the device that is in it now, "" for none."""
+    v, b = tables.vehicle, tables.binding
+    now = (b.c.vin == v.c.vin) & b.c.ended_utc_ns.is_(None)
+    query = select(*_COLUMNS, b.c.device).select_from(v.outerjoin(b, now)).where(v.c.owner == owner).order_by(v.c.vin)
+    return [(Vehicle(*row[:-1]), row[-1] or "") for row in connection.execute(query)]
+
+
 def _bound(connection: Connection, vin: str) -> bool:
     b = tables.binding
     return connection.execute(select(b.c.id).where(b.c.vin == vin, b.c.ended_utc_ns.is_(None))).first() is not None
