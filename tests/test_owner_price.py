@@ -291,7 +291,7 @@ def test_the_cars_of_a_large_owner_come_by_pages_those_with_a_box_first(desk: tu
         values["first_registered"] = date(2022, 1, 1)
         many = [{**values, "vin": f"LFLEET{n:011d}", "plate": f"京F{n:05d}"} for n in range(45)]
         connection.execute(insert(tables.vehicle), many)
-        ends = {"bound_by": "t", "ended_utc_ns": None, "ended_by": "", "reason": ""}
+        ends = {"owner": "fleet", "bound_by": "t", "ended_utc_ns": None, "ended_by": "", "reason": ""}
         bound = {"device": "rw-" + "f" * 16, "vin": "LFLEET00000000044", "bound_utc_ns": NOW, **ends}
         connection.execute(insert(tables.binding).values(**bound))
         covered = Policy("F1", "", "京F00003", "2020", date(2026, 1, 1), date(2026, 12, 31), owner="fleet")
