@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, func, select
 
 from agent.clock import NS_PER_S
 from receiver import db, disputes
@@ -176,7 +176,7 @@ def _open_disputes(connection: Connection, claims: list[str]) -> dict[str, int]:
     return {row.claim: row.n for row in rows}
 
 
-def _crashes(connection: Connection, rows: Any) -> dict[tuple[str, str], Row[Any]]:
+def _crashes(connection: Connection, rows: Any) -> dict[tuple[str, str], Any]:
     """Return the last record of each incident."""
     t = db.crash.c
     if not rows:
