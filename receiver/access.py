@@ -13,8 +13,9 @@ from receiver import db
 from receiver.chained import Audit, Chained, Head, read_head
 
 LOCAL: Final = "local"  # whoever sits at the insurer's own machine
-# Looks: page, trip, file, package, check, export. Deeds: command, binding, consent, erasure, decision. People: sign_in,
-# refused (a sign-in), sign_out, password, factor, account, token (its first use of a day, or its making).
+# Looks: page, trip, file, package, check, export. Deeds: command, binding, enrolment (or its end), consent, erasure,
+# decision. People: sign_in, refused (a sign-in), sign_out, password, factor, account, token (its first use of a day, or
+# its making).
 WHAT: Final = (
     "page",
     "trip",
@@ -24,6 +25,7 @@ WHAT: Final = (
     "export",
     "command",
     "binding",
+    "enrolment",
     "consent",
     "erasure",
     "decision",

@@ -23,6 +23,7 @@ from receiver.api import app as api
 from receiver.filestore import FileStore
 from receiver.pages import (
     account,
+    bindings,
     claims,
     crash,
     devices,
@@ -52,6 +53,7 @@ PAGES: Final = (
     vehicles,
     crash,
     devices,
+    bindings,
     owner_score,
     owner_quote,
     owner_policies,
