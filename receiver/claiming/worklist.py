@@ -106,13 +106,14 @@ def need(connection: Connection, claim: str, now_ns: int) -> str:
 
 
 def plate(connection: Connection, claim: str, device: str) -> str:
-    """Return the plate of the insured car: as told for the claim, else as insured, else as registered; "" for none."""
+    """Return the plate of the insured car: as told for the claim, else as registered, else as insured; "" for none."""
     told = next((car.plate for car in reporting.cars(connection, claim) if car.number == 1 and car.plate), "")
-    told = told or next((p.plate for p in assessing.policies_of(connection, claim) if p.plate), "")
     if told:
         return str(told)
     vehicle = bindings.vehicle_of(connection, device)
-    return "" if vehicle is None else vehicle.plate
+    if vehicle is not None and vehicle.plate:
+        return vehicle.plate
+    return next((p.plate for p in assessing.policies_of(connection, claim) if p.plate), "")
 
 
 def _rank(now_ns: int) -> ColumnElement[int]:
