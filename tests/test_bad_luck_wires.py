@@ -36,7 +36,7 @@ from sim.wiring import agent_toml
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 30.0
-RECOVER_S = 10.0
+RECOVER_S = 30.0
 
 
 @pytest.fixture

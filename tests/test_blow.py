@@ -126,9 +126,8 @@ def test_a_collision_that_takes_the_power_with_it_is_known_afterwards(tmp_path: 
     while now_ns[0] < 70 * S + 250 * MS:
         now_ns[0] += 100 * MS
         batch = (drive["t"] < now_ns[0]) & (drive["t"] >= now_ns[0] - 100 * MS)
-        for name, chosen in (("gps", batch & slow), ("car", batch & ~slow)):
-            if name == "gps":
-                chosen &= drive["t"] < 70 * S  # the fix of 70.13 s comes 0.3 s later
+        fixes = batch & slow & (drive["t"] < 70 * S)  # the fix of 70.13 s comes 0.3 s later
+        for name, chosen in (("gps", fixes), ("car", batch & ~slow)):
             if chosen.any():
                 intake.put(name, drive[chosen], now_ns[0])
         pipeline.step(intake.take(now_ns[0])[0])
