@@ -68,13 +68,13 @@ class Lane(NamedTuple):
     """How far one lane has come."""
 
     name: str
-    head: int  # last number on the box when it last connected
+    head: int  # last number on the box when it last connected, or here where more has come since
     held: int  # last number here
 
     @property
     def waiting(self) -> int:
         """Records that were on the box only."""
-        return max(0, self.head - self.held)
+        return self.head - self.held
 
 
 class File(NamedTuple):
@@ -190,7 +190,8 @@ def _lanes(connection: Connection, device: str, birth: Birth | None) -> list[Lan
     of = (t.c.device == device, t.c.lineage == birth.lineage)
     held = {row.lane: row.seq for row in connection.execute(select(t.c.lane, t.c.seq).where(*of))}
     heads: dict[str, int] = dict(birth.heads.items())
-    return [Lane(lane, heads.get(lane, 0), held.get(lane, 0)) for lane in LANES if lane in heads or lane in held]
+    both = {lane: (heads.get(lane, 0), held.get(lane, 0)) for lane in LANES if lane in heads or lane in held}
+    return [Lane(lane, max(head, here), here) for lane, (head, here) in both.items()]
 
 
 def _refusals(connection: Connection, device: str) -> list[tuple[str, int, int]]:
