@@ -26,11 +26,12 @@ def driving(seconds: float = 24.0, hz: float = 400.0, seed: int = 1) -> Ride:
     return calm(seconds, hz, seed).says("Gnss.Speed", 14.0)
 
 
-# T-CRASH-1
+# the vectors of a crash
 
 
 @pytest.mark.parametrize("hz", [100.0, 200.0, 400.0, 1000.0])
 def test_half_sine_of_5_g_for_100_ms_is_an_impact_of_11_kmh(hz: float) -> None:
+    # T-CRASH-1
     of = driving(hz=hz)
     of.push[:, 0] -= 5 * G * half_sine(of.t, 12.0, 0.1)
     (crash,) = crashes(detect(block_of(of), LEVEL)[0])
@@ -45,6 +46,7 @@ def test_half_sine_of_5_g_for_100_ms_is_an_impact_of_11_kmh(hz: float) -> None:
 
 @pytest.mark.parametrize("hz", [100.0, 400.0, 1000.0])
 def test_a_hard_knock_of_20_g_for_15_ms_is_a_bump(hz: float) -> None:
+    # T-CRASH-1
     of = hit(driving(hz=hz), 12.0, 6.7, 0.015)
     found, _ = detect(block_of(of), LEVEL)
     assert crashes(found) == []
@@ -55,12 +57,14 @@ def test_a_hard_knock_of_20_g_for_15_ms_is_a_bump(hz: float) -> None:
 
 
 def test_braking_at_0_9_g_for_3_s_is_nothing() -> None:
+    # T-CRASH-1
     of = driving()
     of.push[(of.t > 12) & (of.t < 15), 0] -= 0.9 * G
     assert detect(block_of(of), LEVEL)[0] == []
 
 
 def test_a_push_from_left_to_right_comes_from_9_oclock() -> None:
+    # T-CRASH-1
     of = driving()
     of.push[:, 1] -= 10 * G * half_sine(of.t, 12.0, 0.1)
     (crash,) = crashes(detect(block_of(of), LEVEL)[0])
@@ -71,6 +75,7 @@ def test_a_push_from_left_to_right_comes_from_9_oclock() -> None:
 
 @pytest.mark.parametrize("hz", [100.0, 400.0, 1000.0])
 def test_35_g_on_a_16_g_sensor_is_clipped_and_a_lower_bound(hz: float) -> None:
+    # T-CRASH-1
     of = driving(hz=hz)
     of.push[:, 0] -= 35 * G * half_sine(of.t, 12.0, 0.1)
     (crash,) = crashes(detect(block_of(of, range_g=16), LEVEL)[0])
@@ -81,6 +86,7 @@ def test_35_g_on_a_16_g_sensor_is_clipped_and_a_lower_bound(hz: float) -> None:
 
 
 def test_two_pulses_3_s_apart_are_events_1_and_2() -> None:
+    # T-CRASH-1
     of = hit(hit(driving(), 12.0, 22.5, 0.1), 15.0, 22.5, 0.1)
     one, two = crashes(detect(block_of(of), LEVEL)[0])
     assert (one.number, one.since_previous_ns) == (1, None)
@@ -101,7 +107,7 @@ def test_samples_that_end_200_ms_after_time_zero_give_a_crash_all_the_same() -> 
     assert crash.delta_v_mps == pytest.approx(22.5 * KMH, rel=0.05)
 
 
-# T-PDOF-1 and T-AXIS-1: the rules' axes are y right; ours y left
+# direction: the rules' axes are y right; ours y left
 
 
 @pytest.mark.parametrize(
@@ -109,6 +115,7 @@ def test_samples_that_end_200_ms_after_time_zero_give_a_crash_all_the_same() -> 
     [((-20, 0), 0, 12), ((0, -15), 90, 3), ((10, 0), 180, 6), ((-20, 5), 346, 12)],
 )
 def test_direction_is_where_the_force_came_from(edr_kmh: tuple[float, float], degrees: float, clock: int) -> None:
+    # T-PDOF-1
     of = driving()
     for axis, change in ((0, edr_kmh[0]), (1, -edr_kmh[1])):
         of.push[:, axis] += change * KMH / 0.08 * np.pi / 2 * half_sine(of.t, 12.0, 0.08)
@@ -119,6 +126,7 @@ def test_direction_is_where_the_force_came_from(edr_kmh: tuple[float, float], de
 
 
 def test_a_car_pushed_to_the_left_gains_velocity_along_plus_y() -> None:
+    # T-AXIS-1
     (crash,) = crashes(detect(block_of(hit(driving(), 12.0, 15.0, 0.08, from_deg=90)), LEVEL)[0])
     assert crash.delta_v_lateral_mps == pytest.approx(15 * KMH, rel=0.05)
     assert crash.direction_clock == 3

@@ -1,6 +1,7 @@
 """Spine, recorder, dashcam, clipper, packager and verifier together, when the camera or the road is against them."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from agent.blocks import Block, join_blocks
+from agent.channels import number
 from agent.clerk import Clerk
 from agent.dashcam.segments import segments
 from agent.dashcam.state import CameraState, Problem, write_state
@@ -21,13 +23,13 @@ from agent.incident.folder import PACKAGES, incidents
 from agent.incident.recorder import Recorder
 from agent.incident.writer import IncidentWriter
 from agent.pipeline import Pipeline
-from agent.records import Crash, Health, Package
+from agent.records import Clock, Crash, Health, Mount, Package
 from agent.settings import AgentConfig
 from agent.spine import Spine
 from agent.store import Store
 from drivers.camera import Offer, Picture
 from sim.video import read_code, write_code
-from tests.crashing import collision, shifted
+from tests.crashing import X, collision, shifted
 from tests.dashcam_making import BOOT, S, Script, config, fast, film_h264, run_whole, scene
 
 HIT_S = 70
@@ -48,12 +50,14 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return film_h264(tmp_path_factory.mktemp("film") / "film.mp4", 36, gop=FPS, size=(256, 144), picture=coded)
 
 
-def drive_through(folder: Path, block: Block, told: Sequence[Health] = ()) -> dict[str, Any]:
+def drive_through(
+    folder: Path, block: Block, told: Sequence[Health | Clock] = (), mount: Mount | None = None
+) -> dict[str, Any]:
     """Drive the samples through one box; return the manifest of each package by its incident, all verified."""
     settings = AgentConfig()
     with Store.open(folder) as store:
         store.begin_boot(BOOT)
-        spine = Spine(settings.fusion, settings.detection, settings.trips, crash=settings.crash, boot=BOOT)
+        spine = Spine(settings.fusion, settings.detection, settings.trips, crash=settings.crash, boot=BOOT, mount=mount)
         said: list[Health] = []
         writer = IncidentWriter(folder / PACKAGES, Recorder(settings.incident, BOOT), said.append)
         pipeline = Pipeline(spine, store, None, writer)
@@ -188,3 +192,35 @@ def test_thirty_crashes_an_hour_are_counted_and_ten_of_them_packed(tmp_path: Pat
     assert max(len(msgspec.json.encode(c)) for c in crashes) <= 4096
     size = sum(path.stat().st_size for path in (tmp_path / PACKAGES).rglob("*"))
     assert size < 10 * 1_000_000
+
+
+def test_a_pulse_of_10_g_at_50_km_h_becomes_one_proved_package_of_everything(tmp_path: Path, film: Path) -> None:
+    # T-CLAIM-1: and T-CLAIM-AUTO, for nobody asks for anything. The place is kept in WGS-84; what shows it adds GCJ-02
+    run_whole(config(fast(film, start_ns=FROM_S * S)), tmp_path / VIDEO)
+    block = collision(imu_hz=100)
+    speeds = np.isin(block["channel"], [number("Vehicle.Speed"), number("Gnss.Speed")])
+    block["value"][speeds & (block["t"] < HIT_S * S + S // 5)] = 50 / 3.6  # what tells of speed is a little late
+    pulse = (block["channel"] == X) & (block["value"] < -1)
+    block["value"][pulse] *= 10 * 9.80665 / 196
+    clock = Clock(t_ns=S, offset_ns=1_790_000_000 * S, quality="gnss", uncertainty_ns=300_000_000)
+    mount = Mount(t_ns=0, gravity=(0.0, 0.0, 1.0), forward=(1.0, 0.0, 0.0), confidence=0.9)
+    ((incident, manifest),) = drive_through(tmp_path, block, [clock], mount).items()
+    with Store.open(tmp_path, read_only=True) as store:
+        crash = store.records(Crash)[-1].record
+    assert (crash.id, crash.kind, crash.complete, crash.locked) == (incident, "impact", True, False)
+    assert crash.delta_v_mps == pytest.approx(22.48 / 3.6, rel=0.1)
+    assert crash.direction_clock == 12
+    assert crash.speed_before_mps == pytest.approx(50 / 3.6, abs=0.5)
+    assert (crash.latitude, crash.longitude) == (pytest.approx(30.0, abs=1e-6), pytest.approx(114.01, abs=1e-3))
+    zero = manifest["time_zero"]
+    assert int(zero["t_ns"]) == pytest.approx(HIT_S * S, abs=S // 50)
+    assert int(zero["utc_ns"]) - int(zero["t_ns"]) == clock.offset_ns
+    assert zero["uncertainty_ns"] == "300000000"
+    before = (tmp_path / PACKAGES / incident / "before.csv").read_text().splitlines()
+    assert len(before) in (201, 202)  # with the heading: 20 s at 10 Hz
+    shown = seen(tmp_path, incident)
+    t0_s = int(zero["t_ns"]) / S
+    assert shown[0][0] <= t0_s - 10
+    assert shown[-1][0] >= t0_s + 5
+    assert np.diff([ms for _, ms in shown]).max() <= 40
+    assert all(re.fullmatch("[0-9a-f]{64}", row["sha256"]) for row in manifest["files"])

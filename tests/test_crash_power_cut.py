@@ -64,6 +64,7 @@ def stored(folder: Path, boot: str = BOOT) -> tuple[list[Crash], float]:
 def test_killed_around_time_zero_it_has_the_crash_and_completes_the_package(
     tmp_path: Path, samples: Path, forks: Any, group: int
 ) -> None:
+    # T-CRASH-1, its power cut; T-EVID-6
     chance = random.Random(group)
     for number in range(KILLS // 5):
         folder = tmp_path / str(number)

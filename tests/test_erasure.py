@@ -212,6 +212,7 @@ def test_a_purpose_withdrawn_alone_takes_what_was_kept_for_it(world: World, purp
 
 
 def test_the_road_tells_another_vin_and_that_is_flagged_within_the_trip(world: World) -> None:
+    # T-BIND-1
     with db.reading(world.engine) as connection:
         assert bindings.mismatches(connection) == []
     read = Health(t_ns=S, source="elm327:/dev/obd:vin", state="ok", detail="", facts={"vin": OTHER_VIN})

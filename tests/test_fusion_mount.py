@@ -12,6 +12,7 @@ BOX = turned(137, -20, 35)  # T-CAL-1
 
 @pytest.mark.parametrize("source", [obd, gnss, wheels])
 def test_a_box_in_any_orientation_is_known_to_5_degrees_within_15_minutes(source) -> None:
+    # T-CAL-1
     path = town(3, 15)
     rows, fusion = fused(merged(imu(path, BOX), source(path)))
     assert fusion.mount is not None
@@ -48,6 +49,7 @@ def test_a_drive_without_a_stop_is_learned_from_the_mean() -> None:
 
 
 def test_a_box_moved_in_mid_drive_is_noticed_and_its_step_is_no_event() -> None:
+    # T-CAL-2
     path = town(7, 16, steepest=0.05)
     moved_at = 8 * 60 * 100
     mounts = np.repeat(BOX[None], len(path.speed), axis=0)
@@ -170,6 +172,7 @@ def test_a_hill_without_acceleration_and_a_pothole_are_not_acceleration() -> Non
 
 
 def test_turning_is_measured_by_four_instruments_with_one_sign() -> None:
+    # T-AXIS-1: the acceleration of a left turn is positive
     path = town(17, 8, steepest=0.02)
     heading = (-np.cumsum(path.yaw) * 0.01) % 360
     block = merged(

@@ -125,6 +125,7 @@ def kinds(events: list[Event]) -> list[str]:
 def test_another_car_and_its_faults_are_told_once_over_a_restart_in_the_drive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # T-BIND-1
     def facts(t: float) -> list[Health]:
         return [
             fact("elm327:/dev/rfcomm0:vin", int(t * S), vin=OTHER),
