@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from receiver import db
 from receiver.people.person import Person
 from receiver.people.rights import OWNER
+from receiver.registry import bindings
 from receiver.registry.vehicles import devices_of_owner
 
 
@@ -24,9 +25,11 @@ def reached(engine: Engine, person: Person) -> frozenset[str] | None:
 
 def device(engine: Engine, person: Person, device: str) -> str:
     """Return a device that a person reaches; raise 404 for another."""
-    found = reached(engine, person)
-    if found is not None and device not in found:
-        raise HTTPException(404)
+    if person.role == OWNER:
+        with db.reading(engine) as connection:
+            car = bindings.vehicle_of(connection, device)
+        if car is None or not person.owner or car.owner != person.owner:
+            raise HTTPException(404)
     return device
 
 
