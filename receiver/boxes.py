@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, true
 
 from agent import messages
 from agent.clock import NS_PER_S
@@ -54,14 +54,49 @@ def page(
     connection: Connection, shown: Shown, wanted: str, number: int, now_ns: int, size: int = PAGE
 ) -> tuple[list[Box], Page]:
     """Return one page of the enrolled boxes, by name; `wanted` is a part of a name or of a VIN."""
+    if shown == "attention":
+        ids = attention(connection, now_ns)
+        if wanted:
+            ids &= set(connection.execute(select(db.device.c.id).where(_named(wanted))).scalars())
+        part = paged(number, len(ids), size)
+        names = sorted(ids)[(part.number - 1) * size : part.number * size]
+        return _of(connection, names, now_ns), part
     d, live = db.device, db.live
+    away = or_(live.c.online.is_(None), live.c.online.is_(False))
+    where = and_(_named(wanted), away if shown == "offline" else true())
     joined = d.outerjoin(live, live.c.device == d.c.id)
-    where = and_(_chosen(connection, shown, now_ns), _named(wanted))
     total = connection.execute(select(func.count()).select_from(joined).where(where)).scalar_one()
     part = paged(number, total, size)
-    query = select(d, live.c.online, live.c.seen_utc_ns).select_from(joined).where(where).order_by(d.c.id)
-    rows = connection.execute(query.offset((part.number - 1) * size).limit(size)).all()
-    return listed(connection, rows, now_ns), part
+    chosen = select(d.c.id).select_from(joined).where(where).order_by(d.c.id)
+    names = list(connection.execute(chosen.offset((part.number - 1) * size).limit(size)).scalars())
+    return _of(connection, names, now_ns), part
+
+
+def one(connection: Connection, device: str, now_ns: int) -> Box | None:
+    """Return one enrolled box, None for another."""
+    return next(iter(_of(connection, [device], now_ns)), None)
+
+
+def attention(connection: Connection, now_ns: int) -> set[str]:
+    """Return the trusted boxes that are silent, unwell, in another car than bound, or lost or were refused something.
+
+    Boxes that say that nobody agreed are unwell. One pass over the health records of WARN_NS, so it takes its time.
+    """
+    d, live, h, r = db.device, db.live, db.hole, db.refused
+    since = now_ns - WARN_NS
+    away = or_(live.c.online.is_(None), live.c.online.is_(False))
+    heard = func.coalesce(live.c.seen_utc_ns, d.c.enrolled_utc_ns)
+    silent = select(d.c.id).select_from(d.outerjoin(live, live.c.device == d.c.id))
+    of = (
+        silent.where(away, heard < now_ns - SILENT_NS),
+        select(h.c.device).where(h.c.noted_utc_ns >= since),
+        select(r.c.device).where(r.c.last_utc_ns >= since),
+        _last_words(since),
+    )
+    found = {m.device for m in mismatches(connection)[0]}
+    for query in of:
+        found.update(connection.execute(query.distinct()).scalars())
+    return found & set(connection.execute(select(d.c.id).where(d.c.state == "accepted")).scalars())
 
 
 def birth_of(row: Row[Any]) -> Birth | None:
@@ -98,9 +133,12 @@ def mismatches(connection: Connection) -> tuple[list[Mismatch], bool]:
     return found, False
 
 
-def listed(connection: Connection, rows: Sequence[Row[Any]], now_ns: int) -> list[Box]:
-    """Return rows of `device` with `live` as lines."""
-    names = [row.id for row in rows]
+def _of(connection: Connection, names: Sequence[str], now_ns: int) -> list[Box]:
+    """Return the lines of some boxes, by name."""
+    d, live = db.device, db.live
+    joined = d.outerjoin(live, live.c.device == d.c.id)
+    query = select(d, live.c.online, live.c.seen_utc_ns).select_from(joined).where(d.c.id.in_(names))
+    rows = connection.execute(query.order_by(d.c.id)).all()
     unwell = _unwell(connection, names, now_ns)
     b = tables.binding
     bound = {
@@ -112,8 +150,8 @@ def listed(connection: Connection, rows: Sequence[Row[Any]], now_ns: int) -> lis
     elsewhere = {m.device for name in bound for m in bindings.mismatches(connection, name)}
     waiting, lost, refused = (
         fleet.waiting_of(connection, rows),
-        fleet.lost_of(connection, names),
-        fleet.refused_of(connection, names),
+        fleet.lost_of(connection, list(names)),
+        fleet.refused_of(connection, list(names)),
     )
     may = recording(connection, names, {n for n, sources in unwell.items() if CONSENT in sources})
     births = {row.id: birth_of(row) for row in rows}
@@ -148,38 +186,20 @@ def _named(wanted: str) -> ColumnElement[bool]:
     return or_(db.device.c.id.contains(wanted.lower(), autoescape=True), db.device.c.id.in_(cars))
 
 
-def _chosen(connection: Connection, shown: Shown, now_ns: int) -> ColumnElement[bool]:
-    d, live = db.device, db.live
-    away = or_(live.c.online.is_(None), live.c.online.is_(False))
-    if shown == "offline":
-        return away
-    if shown == "all":
-        return true()
-    since = now_ns - WARN_NS
-    silent = and_(away, func.coalesce(live.c.seen_utc_ns, d.c.enrolled_utc_ns) < now_ns - SILENT_NS)
-    h, r = db.hole, db.refused
-    of = (
-        select(h.c.device).where(h.c.noted_utc_ns >= since),
-        select(r.c.device).where(r.c.last_utc_ns >= since, r.c.device != ""),
-        _last_words(now_ns),
-    )
-    strays = [m.device for m in mismatches(connection)[0]]
-    return and_(d.c.state == "accepted", or_(silent, d.c.id.in_(strays), *(d.c.id.in_(one) for one in of)))
-
-
-def _last_words(now_ns: int, *columns: ColumnElement[Any]) -> Any:
-    """Select the devices of health records that are not well and that nothing of the same source followed."""
+def _last_words(since_ns: int, *columns: ColumnElement[Any], of: Sequence[str] | None = None) -> Select[Any]:
+    """Select the devices whose last word of a source, received since a time, is that it is not well."""
     h = db.health
-    later = h.alias("later")
-    over = exists().where(later.c.device == h.c.device, later.c.source == h.c.source, later.c.id > h.c.id)
-    bad = (h.c.state != "ok", h.c.source != MEMORY, h.c.received_utc_ns >= now_ns - WARN_NS)
-    return select(h.c.device, *columns).where(*bad, ~over)
+    within = h.c.received_utc_ns >= since_ns
+    newest = select(func.max(h.c.id).label("id")).where(h.c.source != MEMORY)
+    newest = newest.where(within if of is None else h.c.device.in_(of))  # what the better index is for
+    last = newest.group_by(h.c.device, h.c.source).subquery()
+    return select(h.c.device, *columns).select_from(h.join(last, last.c.id == h.c.id)).where(within, h.c.state != "ok")
 
 
 def _unwell(connection: Connection, names: Sequence[str], now_ns: int) -> dict[str, list[str]]:
     h = db.health
     found: dict[str, list[str]] = {}
-    query = _last_words(now_ns, h.c.source).where(h.c.device.in_(names)).order_by(h.c.source)
+    query = _last_words(now_ns - WARN_NS, h.c.source, of=names).order_by(h.c.source)
     for row in connection.execute(query):
         found.setdefault(row.device, []).append(row.source)
     return found

@@ -110,17 +110,15 @@ class Report:
 
 def report(connection: Connection, device: str, now_ns: int) -> Report | None:
     """Return everything about one enrolled box, None for another."""
-    d, live = db.device, db.live
-    joined = d.outerjoin(live, live.c.device == d.c.id)
-    row = connection.execute(
-        select(d, live.c.online, live.c.seen_utc_ns).select_from(joined).where(d.c.id == device)
-    ).one_or_none()
-    if row is None:
+    d = db.device
+    row = connection.execute(select(d).where(d.c.id == device)).one_or_none()
+    box = boxes.one(connection, device, now_ns)
+    if row is None or box is None:
         return None
     birth = boxes.birth_of(row)
     files, waiting = _files(connection, device)
     return Report(
-        box=boxes.listed(connection, [row], now_ns)[0],
+        box=box,
         public_key=row.public_key,
         enrolled_utc_ns=row.enrolled_utc_ns,
         birth_utc_ns=row.birth_utc_ns,
@@ -197,7 +195,7 @@ def _lanes(connection: Connection, device: str, birth: Birth | None) -> list[Lan
 def _refusals(connection: Connection, device: str) -> list[tuple[str, int, int]]:
     t = db.refused
     query = select(t.c.reason, t.c.count, t.c.last_utc_ns).where(t.c.device == device).order_by(t.c.last_utc_ns.desc())
-    return [(row.reason, row.count, row.last_utc_ns) for row in connection.execute(query)]
+    return [(str(reason), int(n), int(last)) for reason, n, last in connection.execute(query)]
 
 
 def _files(connection: Connection, device: str) -> tuple[list[File], int]:

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from starlette.concurrency import run_in_threadpool
 
 from receiver import boxes, db, views
@@ -149,7 +149,7 @@ def _field(words: Words, name: str, values: dict[str, str], errors: dict[str, st
 def _present(connection: Connection, wanted: str, number: int) -> tuple[list[Binding], Page]:
     """Return one page of the present bindings, the latest first; `wanted` is a part of a box's name or of a VIN."""
     t = tables.binding
-    where = t.c.ended_utc_ns.is_(None)
+    where: ColumnElement[bool] = t.c.ended_utc_ns.is_(None)
     if wanted:
         named = (
             t.c.device.contains(wanted.lower(), autoescape=True),
