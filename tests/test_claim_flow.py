@@ -124,6 +124,7 @@ def test_t_claim_auto_a_crash_becomes_a_checked_claim_without_anybody(insurer: I
 
 
 def test_notice_within_ten_seconds_is_told_as_such(insurer: Insurer, box: Box) -> None:
+    # T-CLAIM-DELAY
     box.crashes(films="")
     insurer.enrol(box)
     insurer.take_records(box, T0 + 10 * S)

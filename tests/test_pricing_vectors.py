@@ -49,6 +49,7 @@ def test_T_PRICE_1_the_reform_of_2020(
     told = priced(request_of(history=three if clean else NEW, own={"pricing": D(own)}, telematics=telematics(r, km)))
     assert told.lines[0].basis_yuan == 1500
     assert factor(told, "pricing.telematics").value == D(score)
+    assert factor(told, "pricing.telematics").raw == D({"1.20": "1.30"}.get(score, score))
     assert factor(told, "pricing.telematics").bounded == (score == "1.20")
     assert factor(told, "pricing").value == D(coefficient)
     assert factor(told, "pricing").bounded is bounded

@@ -41,13 +41,13 @@ def t_ren_1() -> tuple[list[Policy], list[Policy]]:
         policy("P1", "A"),
         policy("P2", "B", days=182),
         policy("P3", "C"),
-        policy("P4", plate="鲁B12345"),
+        policy("P4", plate="鲁B1"),
         policy("P5", "D", sales_confirmed=False),
         policy("P6", "E", days=183),
     ]
     new = [
         policy("N1", "A", ends=date(2027, 6, 30)),
-        policy("N4", ends=date(2027, 6, 30), plate="鲁B12345"),
+        policy("N4", ends=date(2027, 6, 30), plate="鲁B1"),
     ]
     return old, new
 
