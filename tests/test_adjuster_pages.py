@@ -182,7 +182,7 @@ def test_a_claim_is_assessed_and_settled_with_reasons(desk: Adjusting, claim: st
     ("form", "data", "said"),
     [
         ("assess", {"assess-fault": "full", "assess-amount-1": "10"}, "A reason is needed."),
-        ("assess", {"assess-why": WHY, "assess-amount-1": "10"}, "Choose the fault that goes with the share."),
+        ("assess", {"assess-why": WHY, "assess-amount-1": "10"}, "Choose the fault; it must"),
         ("assess", {"assess-why": WHY, "assess-fault": "full", "assess-amount-1": ""}, "An amount is needed"),
         ("assess", {"assess-why": WHY, "assess-fault": "full", "assess-amount-1": "1.234"}, "at most two decimals"),
         ("assess", {"assess-why": WHY, "assess-fault": "full", "assess-amount-1": "-1"}, "at most two decimals"),
@@ -249,6 +249,16 @@ def test_a_stale_form_does_nothing_and_tells_what_happened_meanwhile(desk: Adjus
     for worthless in ("", "x", "-1", "9" * 30):
         data = {"version": worthless, "ask-kinds": "photo", "ask-why": WHY}
         assert desk.client().post(f"/claims/{claim}/ask", data=data).status_code == 409
+
+
+def test_a_refused_form_does_not_learn_what_its_writer_has_not_seen(desk: Adjusting, claim: str) -> None:
+    seen = version(desk.client().get(f"/claims/{claim}").text)
+    answer = post(desk, claim, "ask", seen=seen, **{"ask-kinds": "photo"})
+    assert (answer.status_code, version(answer.text)) == (422, seen)
+    assert post(desk, claim, "survey", step="dispatched").status_code == 303
+    late = post(desk, claim, "ask", seen=seen, **{"ask-kinds": "photo"})  # wrong and stale: what came is told first
+    assert late.status_code == 409
+    assert "Surveyor sent, adjuster-1" in plain(late.text)
 
 
 def test_a_deed_without_its_row_in_the_log_is_undone(desk: Adjusting, claim: str) -> None:
@@ -409,4 +419,4 @@ def test_an_adjuster_enters_what_an_owner_told_by_telephone(desk: Adjusting, cla
     page = now(desk, claim)
     assert (page.state, [d.by for d in page.disputes]) == ("disputed", ["adjuster-1"])
     again = post(desk, claim, "contest", **given)
-    assert (again.status_code, "a dispute of it is open" in again.text) == (422, True)
+    assert (again.status_code, "A dispute of this is open" in again.text) == (422, True)

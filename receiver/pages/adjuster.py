@@ -73,8 +73,12 @@ def page(
     given: Typed | None = None,
     errors: Mapping[str, str] | None = None,
     since: int | None = None,
+    seen: str = "",
 ) -> Response:
-    """Answer with one claim; `form` was refused with `errors` by field, or for what was done `since` its version."""
+    """Answer with one claim; `form` was refused with `errors` by field, or for what was done `since` its version.
+
+    The forms name `seen` as their version, or what is there now.
+    """
     words = site.words_of(request)
     try:
         found = reading.claim(site.engine, book(), claim)
@@ -100,7 +104,7 @@ def page(
         claim=view,
         crash_address=at,
         changed=changed,
-        version_of_claim=newest,
+        version_of_claim=seen or newest,
         forms=adjuster_forms.forms(words, found, given or typed([]), errors or {}, form),
         chosen=form,
         errors=errors or {},

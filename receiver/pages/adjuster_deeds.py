@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from agent.clock import NS_PER_S
 from agent.errors import RoadwitnessError
-from receiver import access, commands, disputes
+from receiver import access, commands, db, disputes
 from receiver.access import Look
 from receiver.claiming import asking, assessing, reading, reporting, states
 from receiver.claiming.history import MOST_WHY
@@ -104,27 +104,37 @@ def _do(
     """Do what a form says, and lead back to the claim; else show the claim with the form and what is wrong with it."""
     device, incident = adjuster.reached(site, person, claim)
     text, seen = site.words_of(request).text, form.text("version")
+
+    def refuse(errors: Mapping[str, str]) -> Response:
+        # the forms go on naming what was seen: whatever came meanwhile is still to be told
+        said = {field: text(f"desk.wrong.{key}") for field, key in errors.items()}
+        return adjuster.page(site, request, person, claim, 422, name, form, said, seen=seen)
+
     try:
+        with db.reading(site.engine) as connection:
+            _fresh(connection, claim, seen)
         deed = prepare(site, person, claim, form)
         with site.engine.begin() as connection:
             states.locked(connection, claim)
-            if str(adjuster.version(connection, claim)) != seen:
-                raise StaleError(int(seen[:18]) if seen.isdecimal() else 0)
+            _fresh(connection, claim, seen)
             deed(connection)
             look = Look(person.name, gate.client(request), device, incident, "decision", f"{name} {claim}")
             access.write(connection, look, site.now_ns())
     except StaleError as e:
         return adjuster.page(site, request, person, claim, 409, name, form, since=e.since)
     except FormError as e:
-        errors = {field: text(f"desk.wrong.{key}") for field, key in e.errors.items()}
-        return adjuster.page(site, request, person, claim, 422, name, form, errors)
+        return refuse(e.errors)
     except ClaimError as e:
-        field, key = _place(name, e.field)
-        return adjuster.page(site, request, person, claim, 422, name, form, {field: text(f"desk.wrong.{key}")})
+        return refuse(dict([_place(name, e.field)]))
     except DisputeError:
-        errors = {"contest-rule": text("my_claims.wrong.dispute")}
-        return adjuster.page(site, request, person, claim, 422, name, form, errors)
+        return refuse({"contest-rule": "again"})
     return RedirectResponse(f"/claims/{claim}#{anchor}", 303)
+
+
+def _fresh(connection: Connection, claim: str, seen: str) -> None:
+    """Raise StaleError where more was done to a claim than a form has seen."""
+    if str(adjuster.version(connection, claim)) != seen:
+        raise StaleError(int(seen[:18]) if seen.isdecimal() else 0)
 
 
 # field of a refusal -> field of the form (after its name) and key of the words
