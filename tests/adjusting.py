@@ -23,11 +23,11 @@ EVIL = "<script>alert('沪')</script>"
 class Adjusting:
     """An insurer with a claim that a box opened and one that an owner told, for a client that is signed in."""
 
-    def __init__(self, folder: Path, films: str = "") -> None:
-        self.insurer = Insurer(folder / "insurer")
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self.insurer = Insurer(folder / "insurer", url)
         self.engine, self.files = self.insurer.engine, self.insurer.files
         self.box = Box(folder / "box")
-        self.box.crashes(films=films)
+        self.box.crashes(films="")
         self.insurer.take_all(self.box)
         self.device = self.box.store.device
         self.desk = Desk(self.engine)

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from receiver.pages import adjuster
 from receiver.pricing import load_book
 from tests.adjusting import EVIL, T0, Adjusting, plain, version
 from tests.pages import NOW, OWNER, S
+from tests.syncing import postgresql
 
 H = 3600 * S
 WHY = "Seen at the workshop."
@@ -92,6 +94,21 @@ def test_the_queue_begins_with_what_needs_a_person(desk: Adjusting) -> None:
     assert "22 km/h change of velocity" in body
     assert "31.23" not in body  # nowhere is said where
     assert "2,800 yuan" in plain(desk.client().get("/claims?state=settled&lang=en").text)
+
+
+def test_queue_and_deeds_are_the_same_on_postgresql(tmp_path: Path) -> None:
+    with postgresql() as url:
+        desk = Adjusting(tmp_path, url)
+        other = desk.insured(desk.drives(3), "P3", "鲁P3", NOW - 48 * H, "")
+        assert post(desk, other, "ask", **{"ask-kinds": "invoice", "ask-why": WHY}).status_code == 303
+        assert post(desk, other, "ask", seen="1", **{"ask-kinds": "photo", "ask-why": WHY}).status_code == 409
+        found, _, counts = worklist.queue(desk.engine, load_book(), NOW)
+        assert [(one.id, one.need) for one in found] == [(desk.claim, "assess"), (other, "documents")]
+        assert (counts["open"], counts["settled"]) == (2, 0)
+        number = desk.disputed_event(9, "no")
+        assert desk.client().post(f"/disputes/{number}", data={"verdict": "upheld", "why": "x"}).status_code == 303
+        assert desk.client().get(f"/claims/{desk.claim}").status_code == 200
+        desk.close()
 
 
 def test_evidence_that_does_not_come_brings_its_claim_up(desk: Adjusting) -> None:
