@@ -65,16 +65,13 @@ class Befell(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """How far one lane has come."""
+    """How many records of one lane only the box held when it last connected.
+
+    How many there were in all is not told: of trips and crashes that would tell how somebody drives.
+    """
 
     name: str
-    head: int  # last number on the box when it last connected, or here where more has come since
-    held: int  # last number here
-
-    @property
-    def waiting(self) -> int:
-        """Records that were on the box only."""
-        return self.head - self.held
+    waiting: int
 
 
 class File(NamedTuple):
@@ -188,8 +185,7 @@ def _lanes(connection: Connection, device: str, birth: Birth | None) -> list[Lan
     of = (t.c.device == device, t.c.lineage == birth.lineage)
     held = {row.lane: row.seq for row in connection.execute(select(t.c.lane, t.c.seq).where(*of))}
     heads: dict[str, int] = dict(birth.heads.items())
-    both = {lane: (heads.get(lane, 0), held.get(lane, 0)) for lane in LANES if lane in heads or lane in held}
-    return [Lane(lane, max(head, here), here) for lane, (head, here) in both.items()]
+    return [Lane(lane, max(0, heads[lane] - held.get(lane, 0))) for lane in LANES if lane in heads]
 
 
 def _refusals(connection: Connection, device: str) -> list[tuple[str, int, int]]:

@@ -230,3 +230,43 @@ def test_a_box_in_another_car_than_bound_is_listed(desk: Desk, box: ListSource) 
     assert re.findall(r"/devices/(rw-\w+)", strays) == sorted([box.device, told.device])
     assert OTHER_VIN in strays
     assert mine.get("/devices").text.count(text("en")("boxes.mismatch")) == 2
+
+
+def test_backlog_files_and_commands_are_told_without_what_they_are_about(desk: Desk) -> None:
+    source = desk.enrol(greeted=False)
+    desk.greet(source, heads={"trip": 4321, "health": 0}, versions={"roadwitness": "9.8.7"})
+    desk.send(source, drive())
+    file = {
+        "device": source.device,
+        "file": "ab" * 32,
+        "size": 4_000_000,
+        "state": "open",
+        "partial": "",
+        "ranges": "[]",
+    }
+    asked = {"id": "c" * 32, "device": source.device, "command": "clip", "reason": "seen at the harbour", "detail": "x"}
+    times = '{"from_utc_ns": 1790000000000000000, "to_utc_ns": 1790000040000000000}'
+    asked |= {"arguments": times, "actor": "adjuster-1", "issued_utc_ns": NOW, "expires_utc_ns": NOW + DAY}
+    asked |= {"payload": b"", "state": "done", "state_utc_ns": NOW}
+    with desk.engine.begin() as connection:
+        connection.execute(insert(db.transfer).values(**file, received=1_000_000, revision=1, updated_utc_ns=NOW))
+        connection.execute(insert(db.command).values(**asked))
+    mine, t = client(desk.engine, "technician"), text("en")
+    page = words(mine.get(f"/devices/{source.device}").text)
+    assert "4,320" in page  # one of the trips has come
+    assert "4,321" not in page
+    assert "1.0 MB (25 %)" in page
+    assert "adjuster-1" in page
+    assert t("box_command.clip") in page
+    assert "harbour" not in page
+    told = page[page.index(t("box.asked")) : page.rindex(t("box.bindings"))]
+    assert "18 Nov 2026" in told  # when it was asked …
+    assert "Sep" not in told  # … not of which time
+    assert "9.8.7" in words(mine.get("/devices").text)
+
+
+def test_empty_lists_say_what_to_do(desk: Desk) -> None:
+    mine, t = client(desk.engine, "technician"), text("en")
+    assert t("boxes.none_help") in words(mine.get("/devices").text)
+    assert t("boxes.no_match") in words(mine.get("/devices?q=zzz").text)
+    assert t("bindings.none_help") in words(mine.get("/bindings").text)
