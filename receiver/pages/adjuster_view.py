@@ -143,8 +143,6 @@ class Calculation:
     share: str
     versions: str
     paid: str
-    fast: list[str]
-    fast_yes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +220,7 @@ def claim(words: Words, page: ClaimPage, car: str, need: str, crash: str) -> Cla
         others=[c for c in checks if not _to_look_at(c)],
         dispute=next((d.id for d in page.disputes if d.state == OPEN), None),
         checked="" if page.checked_utc_ns is None else words.ago(page.checked_utc_ns),
-        calculation=_calculation(words, page, fast, fast_yes),
+        calculation=_calculation(words, page),
         fast=fast,
         fast_yes=fast_yes,
         losses=[
@@ -336,7 +334,7 @@ def _figures(words: Words, page: ClaimPage) -> list[Figure]:
     ]
 
 
-def _calculation(words: Words, page: ClaimPage, fast: list[str], fast_yes: bool) -> Calculation | None:
+def _calculation(words: Words, page: ClaimPage) -> Calculation | None:
     text, proposal = words.text, page.proposal
     if proposal is None:
         return None
@@ -346,8 +344,6 @@ def _calculation(words: Words, page: ClaimPage, fast: list[str], fast_yes: bool)
         share=text("my_claims.share", percent=wording.shown(proposal.share_percent)),
         versions=text("my_claims.versions", regime=proposal.regime_version, limits=proposal.limits_version),
         paid=yuan(words, page.paid) if page.paid else "",
-        fast=fast,
-        fast_yes=fast_yes,
     )
 
 
