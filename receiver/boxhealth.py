@@ -185,7 +185,7 @@ def _lanes(connection: Connection, device: str, birth: Birth | None) -> list[Lan
     of = (t.c.device == device, t.c.lineage == birth.lineage)
     held = {row.lane: row.seq for row in connection.execute(select(t.c.lane, t.c.seq).where(*of))}
     heads: dict[str, int] = dict(birth.heads.items())
-    return [Lane(lane, max(0, heads[lane] - held.get(lane, 0))) for lane in LANES if lane in heads]
+    return [Lane(lane, max(0, heads.get(lane, 0) - held.get(lane, 0))) for lane in LANES]
 
 
 def _refusals(connection: Connection, device: str) -> list[tuple[str, int, int]]:
