@@ -6,6 +6,7 @@ embedded one elsewhere. Everything listens on 127.0.0.1 and lives in one folder.
 
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -75,6 +76,7 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the accident and its fault.")] = ACCIDENT_SEED,
 ) -> None:
     """Drive the virtual car through a week, send it to a receiver on this machine and show the owner's page."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with the agent and the broker
     with ExitStack() as stack:
         if scenario or fault:
             check_names(scenario, fault)

@@ -25,13 +25,6 @@ from sim.wires import Wires
 from sim.wiring import agent_toml
 
 PATIENCE_S = 60.0
-# whoever starts tests in the background lets them ignore Ctrl-C
-CTRL_C = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from agent.cli import main
-main()
-"""
 
 
 def test_the_agent_accepts_the_configuration_that_the_car_writes(tmp_path: Path) -> None:
@@ -50,8 +43,8 @@ def test_the_agent_accepts_the_configuration_that_the_car_writes(tmp_path: Path)
 
 
 @pytest.mark.timeout(150)
-def test_the_page_follows_the_car_on_its_wires_and_ctrl_c_keeps_the_drive(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CTRL_C, "demo", "--drives", "1", "--embedded-broker", "--http", "127.0.0.1:0"]
+def test_the_page_follows_the_car_on_its_wires_and_an_end_keeps_the_drive(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "agent", "demo", "--drives", "1", "--embedded-broker", "--http", "127.0.0.1:0"]
     with subprocess.Popen([*command, "--dir", str(tmp_path)], stdout=subprocess.PIPE, text=True) as demo:
         try:
             assert demo.stdout is not None
@@ -66,7 +59,7 @@ def test_the_page_follows_the_car_on_its_wires_and_ctrl_c_keeps_the_drive(tmp_pa
             assert len(seen) == 12
             assert all(float(state["speed"]) > 0 for state in seen.values())
         finally:
-            demo.send_signal(signal.SIGINT)
+            demo.send_signal(signal.SIGTERM)  # whoever starts tests in the background lets them ignore Ctrl-C
         assert demo.wait(60) == 0
     with Store.open(tmp_path / "agent", read_only=True) as store:
         trips = [stored.record for stored in store.trips()]
