@@ -46,7 +46,6 @@ RIGHTS: Final[dict[str, frozenset[str]]] = {
     "devices.enrol": frozenset({TECHNICIAN}),
     "bindings.read": frozenset({TECHNICIAN}),
     "bindings.write": frozenset({TECHNICIAN}),
-    "metrics.read": frozenset({TECHNICIAN}),
 }
 
 
