@@ -161,14 +161,18 @@ def hear(connection: Connection, device: str, known: Sequence[Known], now_ns: in
             connection.execute(update(table).where(*where).values(**said, state_utc_ns=now_ns))
 
 
-def asked(engine: Engine, device: str, now_ns: int, most: int = 20) -> list[Asked]:
-    """Return what was asked of a device, the latest first: by this receiver, and by any other that it answered."""
+def asked(engine: Engine, device: str, now_ns: int, most: int = 20, since_ns: int = 0) -> list[Asked]:
+    """Return what was asked of a device since a time (UTC ns), the latest first: by this receiver, and by any other
+    that it answered.
+    """
     t, r = db.command, db.reply
-    mine = select(t).where(t.c.device == device).order_by(t.c.issued_utc_ns.desc(), t.c.id).limit(most)
+    mine = select(t).where(t.c.device == device, t.c.issued_utc_ns > since_ns)
+    mine = mine.order_by(t.c.issued_utc_ns.desc(), t.c.id).limit(most)
     last = select(func.max(r.c.id)).where(r.c.device == device).group_by(r.c.command_id)
     foreign = (
         select(r)
         .where(r.c.id.in_(last), r.c.command_id.not_in(select(t.c.id).where(t.c.device == device)))
+        .where(r.c.received_utc_ns > since_ns)
         .order_by(r.c.id.desc())
         .limit(most)
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Engine, Row, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func, select
 
 from agent.records import Crash
 from receiver import checks, db
@@ -88,10 +88,16 @@ class CrashPage:
     trip_id: int | None
 
 
-def crashes(engine: Engine, device: str | None = None, page: int = 1, size: int = PAGE) -> tuple[list[CrashRow], Page]:
-    """Return one page of incidents, of one device or of all, the last reported first."""
+def crashes(
+    engine: Engine,
+    device: str | None = None,
+    page: int = 1,
+    size: int = PAGE,
+    only: Sequence[ColumnElement[bool]] = (),
+) -> tuple[list[CrashRow], Page]:
+    """Return one page of incidents, of one device or of all, of whose claims `only` is true, the last first."""
     c = db.claim  # one for each incident, and those that somebody opened without a crash
-    of = [c.c.opened_by == BY_DEVICE, *([] if device is None else [c.c.device == device])]
+    of = [c.c.opened_by == BY_DEVICE, *only, *([] if device is None else [c.c.device == device])]
     with db.reading(engine) as connection:
         total = connection.execute(select(func.count()).select_from(c).where(*of)).scalar_one()
         shown = paged(page, total, size)

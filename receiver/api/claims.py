@@ -261,7 +261,7 @@ def add(router: APIRouter, site: Here, book: RateBook) -> None:
         reached = reach.reached(site.engine, who)
         of: list[Any] = order.beyond(after)
         of += [c.state == state] if state is not None else []
-        of += [c.device.in_(sorted(reached))] if reached is not None else []
+        of += [c.device.in_(sorted(reached)), *reach.claims(who)] if reached is not None else []
         with db.reading(site.engine) as connection:
             rows = connection.execute(select(db.claim).where(*of).order_by(*order.by).limit(limit + 1)).all()
             given, following = page(request, rows, limit, lambda r: (r.opened_utc_ns, r.id))
@@ -388,7 +388,5 @@ def _reached(site: Here, who: Person, claim: str) -> Any:
             row = states.row_of(connection, claim)
         except ClaimError as e:
             raise missing() from e
-        reached = reach.devices(connection, who)
-    if reached is not None and row.device not in reached:
-        raise missing()
+    reach.incident(site.engine, who, row.device, row.incident)
     return row

@@ -109,7 +109,7 @@ def add(router: APIRouter, site: Here) -> None:
     base = "/devices/{device}/crashes/{incident}"
 
     def reached(who: Person, device: str, incident: str) -> None:
-        reach.device(site.engine, who, device)
+        reach.incident(site.engine, who, device, incident)
         if not crashes.known(site.engine, device, incident):
             raise missing()
 
@@ -120,7 +120,7 @@ def add(router: APIRouter, site: Here) -> None:
         order = Order((c.opened_utc_ns, c.id), (int, str), down=True)
         of: list[Any] = [c.opened_by == BY_DEVICE, *order.beyond(after)]
         mine = reach.reached(site.engine, who)
-        of += [c.device.in_(sorted(mine))] if mine is not None else []
+        of += [c.device.in_(sorted(mine)), *reach.claims(who)] if mine is not None else []
         with db.reading(site.engine) as connection:
             query = select(db.claim).where(*of).order_by(*order.by).limit(limit + 1)
             rows = connection.execute(query).all()
@@ -198,7 +198,7 @@ def add(router: APIRouter, site: Here) -> None:
     def asked(request: Request, who: Asker, device: Device) -> Response:
         """List what a device was asked last, and what came of it."""
         _known(who, device)
-        found = commands.asked(site.engine, device, site.now_ns())
+        found = commands.asked(site.engine, device, site.now_ns(), since_ns=reach.since_ns(site.engine, who, device))
         return answer(request, AskedList(items=[Asked.model_validate(a) for a in found]))
 
     @router.post("/devices/{device}/commands", tags=["evidence"], status_code=202, response_model=Done)

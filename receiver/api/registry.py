@@ -157,7 +157,7 @@ def add(router: APIRouter, site: Here) -> None:
         """List what was agreed to for a car, and what was withdrawn."""
         reach.device(site.engine, who, device)
         with db.reading(site.engine) as connection:
-            found = consents.history(connection, device)
+            found = [c for c in consents.history(connection, device) if c.owner == who.owner]
         return answer(request, Consents(items=[Consent.model_validate(c) for c in found]))
 
     @router.post("/devices/{device}/consents", tags=["consents"], status_code=201, response_model=Consent)

@@ -1,11 +1,11 @@
 """What pages and commands show of claims: the queue, and one claim with all that belongs to it. Plain and read only."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Engine, Row, func, select
+from sqlalchemy import ColumnElement, Engine, Row, func, select
 
 from agent.errors import RoadwitnessError
 from receiver import db, disputes, fleet
@@ -101,17 +101,18 @@ def queue(
     state: str | None = None,
     device: str | None = None,
     devices: Collection[str] | None = None,
+    only: Sequence[ColumnElement[bool]] = (),
     page: int = 1,
     size: int = PAGE,
 ) -> tuple[list[Queued], Page]:
-    """Return one page of claims, the latest first, of all devices, one or some.
+    """Return one page of claims, the latest first, of all devices, one or some, of which `only` is true.
 
     Raise RoadwitnessError for a state that there is not.
     """
     if state is not None and state not in states.STATES:
         raise RoadwitnessError(f"claims: state {state!r} is unknown; known: {', '.join(states.STATES)}")
     c, f = db.claim, tables.claim_finding
-    wanted = [c.c.state == state] if state is not None else []
+    wanted = [*only, *([c.c.state == state] if state is not None else [])]
     wanted += [c.c.device == device] if device is not None else []
     with db.reading(engine) as connection:
         wanted += [fleet.among(connection, c.c.device, devices)] if devices is not None else []

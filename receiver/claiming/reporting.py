@@ -14,6 +14,7 @@ from receiver.claiming import gathering, history, states, tables
 from receiver.claiming.facts import Limits, Place
 from receiver.claiming.settlement import GRADES, HEADS, grade
 from receiver.claiming.states import ClaimError
+from receiver.registry import bindings
 
 OWNER: Final = "owner"
 MOST_SAID: Final = 4000  # characters
@@ -168,6 +169,17 @@ def cars(connection: Connection, claim: str) -> Sequence[Any]:
     return connection.execute(select(t).where(t.c.claim == claim).order_by(t.c.number)).all()
 
 
+def _of_others(connection: Connection, device: str, incident: str) -> bool:
+    """Say whether an incident is of the time when a device was in another owner's car than now."""
+    present, c = bindings.of_device(connection, device), db.claim.c
+    if present is None:
+        return False
+    theirs = bindings.of_others(c.device, c.opened_utc_ns, present.owner)
+    return (
+        connection.execute(select(c.id).where(c.device == device, c.incident == incident, theirs)).first() is not None
+    )
+
+
 def _check(d: Declared, now_ns: int) -> None:
     if not d.by.strip():
         raise ClaimError("new", "say who reports", "by")
@@ -186,7 +198,7 @@ def _claim(connection: Connection, d: Declared, now_ns: int, limits: Limits) -> 
     """Return the claim that this report belongs to, opening one where the device has told of nothing."""
     incident = gathering.incident_near(connection, d.device, d.loss_utc_ns, limits.same_loss_s)
     t = tables.claim_report
-    if incident is not None:
+    if incident is not None and not _of_others(connection, d.device, incident):
         return claims.claim_id(d.device, incident)
     span = round(limits.same_loss_s * NS_PER_S)
     near = (t.c.loss_utc_ns >= d.loss_utc_ns - span, t.c.loss_utc_ns <= d.loss_utc_ns + span)

@@ -54,7 +54,7 @@ def add(app: FastAPI, site: Site) -> None:
 
     @app.api_route(base, methods=["GET", "HEAD"])
     def crash(request: Request, person: Reader, device: str, incident: Incident) -> Response:
-        reach.device(engine, person, device)
+        reach.incident(engine, person, device, incident)
         found = crashes.crash(engine, device, incident)
         if found is None:
             raise HTTPException(404)
@@ -65,7 +65,7 @@ def add(app: FastAPI, site: Site) -> None:
 
     @app.api_route(base + "/progress.json", methods=["GET", "HEAD"])
     def progress(request: Request, person: Reader, device: str, incident: Incident) -> Response:
-        reach.device(engine, person, device)
+        reach.incident(engine, person, device, incident)
         if not crashes.known(engine, device, incident):
             raise HTTPException(404)
         words = site.words_of(request)
@@ -74,7 +74,7 @@ def add(app: FastAPI, site: Site) -> None:
 
     @app.api_route(base + "/files/{name}", methods=["GET", "HEAD"])
     def file(request: Request, person: Reader, device: str, incident: Incident, name: Name) -> Response:
-        reach.device(engine, person, device)
+        reach.incident(engine, person, device, incident)
         found = crashes.held_file(engine, device, incident, name)
         if files is None or found is None:
             raise HTTPException(404)
@@ -87,7 +87,7 @@ def add(app: FastAPI, site: Site) -> None:
 
     @app.api_route(base + "/package.zip", methods=["GET", "HEAD"])
     def package(request: Request, person: Reader, device: str, incident: Incident) -> Response:
-        reach.device(engine, person, device)
+        reach.incident(engine, person, device, incident)
         listed = crashes.held_files(engine, device, incident)
         if files is None or not listed:
             raise HTTPException(404)
@@ -96,7 +96,7 @@ def add(app: FastAPI, site: Site) -> None:
 
     @app.post(base + "/check")
     def check(request: Request, person: Checker, device: str, incident: Incident) -> Response:
-        reach.device(engine, person, device)
+        reach.incident(engine, person, device, incident)
         if files is None or not crashes.known(engine, device, incident):
             raise HTTPException(404)
         note(request, device, incident, "check")

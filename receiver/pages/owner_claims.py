@@ -101,7 +101,7 @@ def listed(site: Site, request: Request, person: Person, page_number: int) -> Re
     with db.reading(site.engine) as connection:
         own = cars(connection, person)
     names = {car.device: car.name for car in own if car.device}
-    found, shown = reading.queue(site.engine, devices=names, page=page_number, size=PAGE)
+    found, shown = reading.queue(site.engine, devices=names, only=reach.claims(person), page=page_number, size=PAGE)
     lines = [view.line(words, one, names) for one in found]
     return site.page(request, "owner_claims.html", words=words, claims=lines, shown=shown)
 
@@ -115,10 +115,10 @@ def _reached(site: Site, person: Person, claim: str) -> str:
     """Return the device of a claim that a person reaches; raise 404 for another."""
     try:
         with db.reading(site.engine) as connection:
-            device = str(states.row_of(connection, claim).device)
+            row = states.row_of(connection, claim)
     except ClaimError as e:
         raise HTTPException(404) from e
-    return reach.device(site.engine, person, device)
+    return reach.incident(site.engine, person, row.device, row.incident)
 
 
 def _page(

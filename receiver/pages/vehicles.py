@@ -43,7 +43,8 @@ def add(app: FastAPI, site: Site) -> None:
         rows, shown = queries.trips(engine, device, page_number)
         unended = queries.open_events(engine, device)
         running = views.told(words, unended, None)
-        crashed, _ = crashes.crashes(engine, device)
+        since = reach.since_ns(engine, person, device)
+        crashed, _ = crashes.crashes(engine, device, only=reach.claims(person))
         return site.page(
             request,
             "vehicle.html",
@@ -56,7 +57,7 @@ def add(app: FastAPI, site: Site) -> None:
             contested=owner_disputes.contested(engine, words, device, unended),
             score=_kept_score(engine, device),
             crashes=[crashwords.line(words, row) for row in crashed],
-            asked=[askedwords.line(words, one) for one in commands.asked(engine, device, words.now_ns)],
+            asked=[askedwords.line(words, one) for one in commands.asked(engine, device, words.now_ns, since_ns=since)],
         )
 
     @app.api_route("/vehicles/{device}/live.json", methods=["GET", "HEAD"])

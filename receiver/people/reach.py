@@ -1,6 +1,6 @@
 """Whose: which devices a person reaches with the rights of his role. Beyond reach is 404, as if it did not exist."""
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import ColumnElement, Connection, Engine, select
 from starlette.exceptions import HTTPException
 
 from receiver import db
@@ -31,6 +31,35 @@ def device(engine: Engine, person: Person, device: str) -> str:
         if car is None or not person.owner or car.owner != person.owner:
             raise HTTPException(404)
     return device
+
+
+def incident(engine: Engine, person: Person, device_: str, incident: str) -> str:
+    """Return a device of whose incident a person reaches crash, package and claim; raise 404 for another.
+
+    What was opened while the device was in another owner's car stays his.
+    """
+    device(engine, person, device_)
+    if person.role == OWNER:
+        c = db.claim.c
+        of = (c.device == device_, c.incident == incident, bindings.of_others(c.device, c.opened_utc_ns, person.owner))
+        with db.reading(engine) as connection:
+            if connection.execute(select(c.id).where(*of)).first() is not None:
+                raise HTTPException(404)
+    return device_
+
+
+def claims(person: Person) -> list[ColumnElement[bool]]:
+    """Return what is true of the claims of reached devices that a person reaches."""
+    c = db.claim.c
+    return [~bindings.of_others(c.device, c.opened_utc_ns, person.owner)] if person.role == OWNER else []
+
+
+def since_ns(engine: Engine, person: Person, device: str) -> int:
+    """Return from when on (UTC ns) what concerns a device concerns a person."""
+    if person.role != OWNER:
+        return 0
+    with db.reading(engine) as connection:
+        return bindings.since_ns(connection, device, person.owner)
 
 
 def owner(person: Person, owner: str) -> str:

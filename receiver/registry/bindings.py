@@ -10,7 +10,7 @@ import secrets
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from agent.clock import NS_PER_S
@@ -125,6 +125,21 @@ def device_of(connection: Connection, vin: str) -> str | None:
     return connection.execute(select(t.c.device).where(t.c.vin == vin, t.c.ended_utc_ns.is_(None))).scalar()
 
 
+def since_ns(connection: Connection, device: str, owner: str) -> int:
+    """Return when a device left another owner's vehicle last, UTC ns; 0 where it never was in one."""
+    b = tables.binding
+    others = (b.c.device == device, b.c.owner != owner, b.c.ended_utc_ns.is_not(None))
+    return connection.execute(select(func.max(b.c.ended_utc_ns)).where(*others)).scalar() or 0
+
+
+def of_others(
+    device: ColumnElement[str], at_utc_ns: ColumnElement[int], owner: str | ColumnElement[str]
+) -> ColumnElement[bool]:
+    """Say of a row that it is from before its device left another owner's vehicle: claims outlive an erasure."""
+    b = tables.binding
+    return exists().where(b.c.device == device, b.c.owner != owner, b.c.ended_utc_ns >= at_utc_ns)
+
+
 def listed(
     connection: Connection, *, device: str = "", vin: str = "", ended: bool = True, most: int = 1000
 ) -> list[Binding]:
@@ -214,10 +229,9 @@ def _wrong_code(connection: Connection, vin: str, code: str, now_ns: int) -> Reg
 
 def _holds_of_others(connection: Connection, device: str, owner: str) -> bool:
     """Say whether a device was in another owner's vehicle and its data there were not erased since."""
-    b, e = tables.binding, tables.erasure
-    before = select(func.max(b.c.ended_utc_ns)).where(b.c.device == device, b.c.owner != owner)
-    last = connection.execute(before).scalar()
-    if last is None:
+    e = tables.erasure
+    last = since_ns(connection, device, owner)
+    if not last:
         return False
     erased = and_(e.c.device == device, e.c.purpose == "recording", e.c.until_utc_ns >= last, e.c.state != "open")
     return connection.execute(select(e.c.id).where(erased)).first() is None

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, BinaryIO, Final
 
-from sqlalchemy import Connection, Engine, Table, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
 
 from agent.clock import iso_utc
 from receiver import db, policies
@@ -47,10 +47,12 @@ def export_owner(engine: Engine, files: FileStore | None, owner: str, sink: Bina
         devices = sorted(devices_ever(connection, owner))
         facts = _facts(connection, owner, devices) | {"owner": asdict(known)}
         insured = _policies(connection, owner)
-        claims = _claims(connection, devices)
-        packages = _packages(connection, devices)
+        claims = _claims(connection, owner, devices)
+        packages = _packages(connection, owner, devices)
         given = _rows(connection, kept_quote, kept_quote.c.owner == owner)
-        contested = _rows(connection, claiming.dispute, claiming.dispute.c.device.in_(devices))
+        d = claiming.dispute.c
+        own = ~bindings.of_others(d.device, d.opened_utc_ns, owner)
+        contested = _rows(connection, claiming.dispute, d.device.in_(devices), own)
         scores = {device: _rows(connection, kept_score, kept_score.c.device == device) for device in devices}
     counts = {"devices": len(devices), "claims": len(claims), "policies": len(insured), "files": 0}
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -71,12 +73,15 @@ def export_owner(engine: Engine, files: FileStore | None, owner: str, sink: Bina
 
 
 def devices_ever(connection: Connection, owner: str) -> set[str]:
-    """Return the devices in an owner's vehicles, and those for which he ever agreed, unless they are another's now."""
-    t, b, v = tables.consent, tables.binding, tables.vehicle
-    agreed = connection.execute(select(t.c.device).where(t.c.owner == owner).distinct()).scalars()
-    others = select(b.c.device).select_from(b.join(v, v.c.vin == b.c.vin))
-    others = others.where(b.c.ended_utc_ns.is_(None), v.c.owner != owner)
-    return vehicles.devices_of_owner(connection, owner) | (set(agreed) - set(connection.execute(others).scalars()))
+    """Return the devices in an owner's vehicles, and those for which he ever agreed, unless they went to another's.
+
+    What a device that went on sent is the last owner's, who may have given it back since.
+    """
+    t, b = tables.consent, tables.binding
+    agreed = select(t.c.device).where(t.c.owner == owner).distinct()
+    newest = select(func.max(b.c.id)).where(b.c.device.in_(agreed)).group_by(b.c.device)
+    others = set(connection.execute(select(b.c.device).where(b.c.id.in_(newest), b.c.owner != owner)).scalars())
+    return vehicles.devices_of_owner(connection, owner) | (set(connection.execute(agreed).scalars()) - others)
 
 
 def _facts(connection: Connection, owner: str, devices: list[str]) -> dict[str, Any]:
@@ -97,19 +102,25 @@ def _policies(connection: Connection, owner: str) -> list[dict[str, Any]]:
     return [asdict(found) for one in ids if (found := policies.get(connection, one)) is not None]
 
 
-def _claims(connection: Connection, devices: list[str]) -> list[dict[str, Any]]:
-    found = []
-    for claim in _rows(connection, db.claim, db.claim.c.device.in_(devices)):
+def _claims(connection: Connection, owner: str, devices: list[str]) -> list[dict[str, Any]]:
+    found, c = [], db.claim.c
+    for claim in _rows(connection, db.claim, c.device.in_(devices), ~_of_others(owner)):
         parts = (t for t in claiming.metadata.tables.values() if t.name.startswith("claim_") and "claim" in t.c)
         more = {t.name: _rows(connection, t, t.c.claim == claim["id"]) for t in parts}
         found.append(claim | {name: rows for name, rows in more.items() if rows})
     return found
 
 
-def _packages(connection: Connection, devices: list[str]) -> list[tuple[str, str, str]]:
-    t = db.package_file
+def _packages(connection: Connection, owner: str, devices: list[str]) -> list[tuple[str, str, str]]:
+    t, c = db.package_file, db.claim.c
+    theirs = connection.execute(select(c.device, c.incident).where(c.device.in_(devices), _of_others(owner))).all()
     query = select(t.c.device, t.c.incident, t.c.name).where(t.c.device.in_(devices), t.c.held.is_(True))
-    return [tuple(row) for row in connection.execute(query.order_by(t.c.device, t.c.incident, t.c.name))]
+    rows = connection.execute(query.order_by(t.c.device, t.c.incident, t.c.name))
+    return [tuple(row) for row in rows if (row.device, row.incident) not in {tuple(one) for one in theirs}]
+
+
+def _of_others(owner: str) -> ColumnElement[bool]:
+    return bindings.of_others(db.claim.c.device, db.claim.c.opened_utc_ns, owner)
 
 
 def _rows(connection: Connection, table: Table, *where: Any) -> list[dict[str, Any]]:
