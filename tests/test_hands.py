@@ -15,6 +15,7 @@ from receiver.claiming.reporting import Declared
 from receiver.people import tokens
 from receiver.people.rights import of_role
 from receiver.queries import with_clock_columns
+from receiver.rating.tables import kept_score
 from receiver.registry import bindings, erasing
 from receiver.registry.exporting import export_owner
 from tests import pages
@@ -131,3 +132,12 @@ def test_taking_all_data_away_is_in_the_log_though_no_box_is_in_a_car_any_more(w
     assert signed_in(world, "K-2").get("/consent/my-data.zip").status_code == 200
     logged = [(r["who"], r["device"]) for r in world.rows(db.access_log) if r["what"] == "export"]
     assert logged == [("k-2", world.device)]
+
+
+def test_a_held_erasure_leaves_the_scores_that_were_computed_since_it_was_agreed_again(world: World) -> None:
+    agreed(world.engine, world.device, "recording", "scoring", now_ns=HANDED + S)
+    with world.engine.begin() as connection:
+        said = {"device": world.device, "vin": OTHER_VIN, "period": "2026-09", "computed_utc_ns": HANDED + 2 * S}
+        connection.execute(insert(kept_score).values(**said, **_rest(kept_score, said)))
+    world.erase(HANDED + 3 * S)
+    assert world.count(kept_score) == 1

@@ -126,7 +126,9 @@ def _steps(engine: Engine, files: FileStore | None, erasure: Erasure, until_ns: 
                 files.remove(device, incident)  # first: a row never outlives its files
             yield lambda c, i=incident: _drop_package(c, device, i)  # type: ignore[misc]
     if purpose in SCORES:
-        yield lambda c: {"kept_score": _delete(c, kept_score, kept_score.c.device == device)}
+        s = kept_score.c  # what is computed since it was agreed to again stays: a held erasure comes by every minute
+        told = (s.device == device, s.computed_utc_ns <= until_ns)
+        yield lambda c: {"kept_score": _delete(c, kept_score, *told)}
 
 
 def _until_ns(connection: Connection, erasure: Erasure, now_ns: int) -> int:
