@@ -102,6 +102,7 @@ def add(router: APIRouter, site: Here) -> None:
     ) -> Response:
         """List the scores of one car, the last month first."""
         reach.device(site.engine, who, device)
+        site.note(request, "page", device, name="scores")
         with db.reading(site.engine) as connection:
             found = scores.history(connection, device, months, model)
         return answer(request, Scores(items=[Score.model_validate(s) for s in found]))
@@ -113,6 +114,7 @@ def add(router: APIRouter, site: Here) -> None:
         """Explain the score of one month: every point lost, by trip and event."""
         reach.device(site.engine, who, device)
         _month(period)
+        site.note(request, "page", device, name=f"score {period}")
         with db.reading(site.engine) as connection:
             kept = scores.of_month(connection, device, period, model)
             if kept is None:

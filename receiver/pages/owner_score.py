@@ -51,6 +51,7 @@ def add(app: FastAPI, site: Site) -> None:
         if not fleet.known(engine, device):
             raise HTTPException(404)
         words, chosen = site.words_of(request), _model(model)
+        site.note(request, "page", device, name="score")
         result = _scored(site, device, chosen)
         if result is None:
             return site.page(request, "owner_score_none.html", words=words, device=device)
