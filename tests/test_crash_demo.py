@@ -27,7 +27,7 @@ def demo(folder: Path, *more: str) -> "subprocess.Popen[str]":
 def ended(process: "subprocess.Popen[str]") -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return what it said, and the checks of the one incident by name."""
     try:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert out, err
@@ -40,11 +40,18 @@ def ended(process: "subprocess.Popen[str]") -> tuple[dict[str, Any], dict[str, d
     return said, checks
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(620)
 def test_an_accident_becomes_a_claim_with_a_proved_package_also_through_a_power_cut(tmp_path: Path) -> None:
-    plain = demo(tmp_path / "plain")
-    cut = demo(tmp_path / "cut", "--fault", "power-cut", "--seed", "6", "--embedded-broker")
-    said, checks = ended(plain)
+    with demo(tmp_path / "plain") as plain:
+        cut = demo(tmp_path / "cut", "--fault", "power-cut", "--seed", "6", "--embedded-broker")
+        with cut:
+            try:
+                _judge(*ended(plain))
+            finally:
+                _judge_cut(*ended(cut))
+
+
+def _judge(said: dict[str, Any], checks: dict[str, dict[str, Any]]) -> None:
     assert said["fault"] is None
     assert said["crashes_found"]["figure"] == 1
     assert checks["claim"]["figure"] == "evidence"
@@ -53,7 +60,9 @@ def test_an_accident_becomes_a_claim_with_a_proved_package_also_through_a_power_
     assert checks["clip_gap_s"]["figure"] <= 0.04
     assert checks["clip_missing"]["figure"] == checks["clip_unreadable"]["figure"] == 0
     assert abs(checks["delta_v_off"]["figure"]) <= 0.1
-    said, checks = ended(cut)
+
+
+def _judge_cut(said: dict[str, Any], checks: dict[str, dict[str, Any]]) -> None:
     assert said["fault"]["name"] == "power-cut"
     assert 0 <= said["fault"]["from_s"] <= 12.5
     assert "the agent did not run" in checks["loss_said"]["figure"]

@@ -829,7 +829,7 @@ def verify(path: str, key: str | None = None, authorities: list[x509.Certificate
     folder, report = Folder(path), Report()
     report.faults += folder.odd
     if MANIFEST not in folder.names:
-        if not any(where == MANIFEST for where, _ in folder.odd):
+        if not any(where in (MANIFEST, "folder") for where, _ in folder.odd):
             raise UnreadableError(f"{path}: holds no {MANIFEST}; give the folder of a package")
         return report
     where = MANIFEST
