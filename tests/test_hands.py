@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Table, insert
 
 from receiver import claims, commands, db
@@ -20,7 +21,7 @@ from receiver.registry import bindings, erasing
 from receiver.registry.exporting import export_owner
 from tests import pages
 from tests.registering import NOW, OTHER_VIN, agreed, bound, car
-from tests.sample_records import S
+from tests.sample_records import S, crash
 from tests.test_erasure import World
 from tests.uploading import file_store
 
@@ -66,13 +67,19 @@ def exported(world: World, owner: str) -> tuple[dict[str, int], dict[str, Any]]:
 
 def test_the_next_owner_of_a_box_reaches_no_claim_crash_or_consent_of_the_one_before(world: World) -> None:
     visitor, claim = signed_in(world, "K-2"), claims.claim_id(world.device, world.incident)
-    crash = f"/vehicles/{world.device}/crashes/{world.incident}"
+    of_page = f"/vehicles/{world.device}/crashes/{world.incident}"
     of_api = f"/api/v1/devices/{world.device}/crashes/{world.incident}"
-    beyond = [f"/claims/{claim}", f"/api/v1/claims/{claim}", crash, f"{crash}/progress.json", f"{crash}/package.zip"]
-    beyond += [f"{crash}/files/clip-front.mp4", f"{of_api}/package", f"{of_api}/package.zip"]
+    beyond = [
+        f"/claims/{claim}",
+        f"/api/v1/claims/{claim}",
+        of_page,
+        f"{of_page}/progress.json",
+        f"{of_page}/package.zip",
+    ]
+    beyond += [f"{of_page}/files/clip-front.mp4", f"{of_api}/package", f"{of_api}/package.zip"]
     found = {path: visitor.get(path).status_code for path in beyond}
     assert found == dict.fromkeys(beyond, 404)
-    assert visitor.post(f"{crash}/check").status_code == visitor.post(f"{of_api}/check").status_code == 404
+    assert visitor.post(f"{of_page}/check").status_code == visitor.post(f"{of_api}/check").status_code == 404
     for path in ("claims", "crashes", f"devices/{world.device}/consents"):
         assert visitor.get(f"/api/v1/{path}").json()["items"] == []
     for path in ("/claims", f"/vehicles/{world.device}"):
@@ -111,6 +118,17 @@ def test_the_next_owner_of_a_box_joins_no_claim_and_sees_no_command_of_the_one_b
     reported = reporting.report(world.engine, declared, pages.NOW, facts.limits())
     assert reported != claims.claim_id(world.device, world.incident)
     assert visitor.get(f"/api/v1/claims/{reported}").status_code == 200
+
+
+def test_the_evidence_of_a_crash_that_comes_after_the_box_went_on_is_still_its_owner_s(world: World) -> None:
+    late = replace(crash(2), t_ns=S // 2, known_ns=S // 2)
+    world.sent([(S, late)], HANDED + 2 * S)  # it happened in the car of K-1, where no network was
+    claim, visitor = claims.claim_id(world.device, late.id), signed_in(world, "K-2")
+    assert world.count(db.crash) == 2
+    assert visitor.get(f"/api/v1/claims/{claim}").status_code == 404
+    assert visitor.get(f"/vehicles/{world.device}/crashes/{late.id}").status_code == 404
+    assert visitor.get("/api/v1/crashes").json()["items"] == []
+    assert exported(world, "K-2")[0]["claims"] == 0
 
 
 def test_what_a_box_sent_for_the_next_owner_is_not_given_to_the_one_before(world: World) -> None:

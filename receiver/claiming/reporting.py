@@ -174,7 +174,7 @@ def _of_others(connection: Connection, device: str, incident: str) -> bool:
     present, c = bindings.of_device(connection, device), db.claim.c
     if present is None:
         return False
-    theirs = bindings.of_others(c.device, c.opened_utc_ns, present.owner)
+    theirs = bindings.claims_of_others(present.owner)
     return (
         connection.execute(select(c.id).where(c.device == device, c.incident == incident, theirs)).first() is not None
     )

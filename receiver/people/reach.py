@@ -41,7 +41,7 @@ def incident(engine: Engine, person: Person, device_: str, incident: str) -> str
     device(engine, person, device_)
     if person.role == OWNER:
         c = db.claim.c
-        of = (c.device == device_, c.incident == incident, bindings.of_others(c.device, c.opened_utc_ns, person.owner))
+        of = (c.device == device_, c.incident == incident, bindings.claims_of_others(person.owner))
         with db.reading(engine) as connection:
             if connection.execute(select(c.id).where(*of)).first() is not None:
                 raise HTTPException(404)
@@ -50,8 +50,7 @@ def incident(engine: Engine, person: Person, device_: str, incident: str) -> str
 
 def claims(person: Person) -> list[ColumnElement[bool]]:
     """Return what is true of the claims of reached devices that a person reaches."""
-    c = db.claim.c
-    return [~bindings.of_others(c.device, c.opened_utc_ns, person.owner)] if person.role == OWNER else []
+    return [~bindings.claims_of_others(person.owner)] if person.role == OWNER else []
 
 
 def since_ns(engine: Engine, person: Person, device: str) -> int:

@@ -10,7 +10,7 @@ import secrets
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from agent.clock import NS_PER_S
@@ -132,12 +132,22 @@ def since_ns(connection: Connection, device: str, owner: str) -> int:
     return connection.execute(select(func.max(b.c.ended_utc_ns)).where(*others)).scalar() or 0
 
 
-def of_others(
-    device: ColumnElement[str], at_utc_ns: ColumnElement[int], owner: str | ColumnElement[str]
-) -> ColumnElement[bool]:
+def of_others(device: ColumnElement[str], at_utc_ns: ColumnElement[int], owner: str) -> ColumnElement[bool]:
     """Say of a row that it is from before its device left another owner's vehicle: claims outlive an erasure."""
     b = tables.binding
     return exists().where(b.c.device == device, b.c.owner != owner, b.c.ended_utc_ns >= at_utc_ns)
+
+
+def claims_of_others(owner: str) -> ColumnElement[bool]:
+    """Say of a claim that it was opened, or its crash happened, before its device left another owner's vehicle.
+
+    A box keeps the evidence of a crash until it is received (decision 0258): it may come after the box went on.
+    """
+    b, c, t = tables.binding, db.claim, db.crash
+    same = (t.c.device == c.c.device, t.c.incident == c.c.incident)
+    ended = (b.c.device == t.c.device, b.c.owner != owner, b.c.ended_utc_ns >= db.utc_ns(t))
+    late = select(t.c.id).select_from(db.with_clock(t).join(b, and_(*ended))).where(*same).correlate(c).exists()
+    return or_(of_others(c.c.device, c.c.opened_utc_ns, owner), late)
 
 
 def listed(

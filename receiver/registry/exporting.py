@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, BinaryIO, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select
+from sqlalchemy import Connection, Engine, Table, func, select
 
 from agent.clock import iso_utc
 from receiver import db, policies
@@ -104,7 +104,7 @@ def _policies(connection: Connection, owner: str) -> list[dict[str, Any]]:
 
 def _claims(connection: Connection, owner: str, devices: list[str]) -> list[dict[str, Any]]:
     found, c = [], db.claim.c
-    for claim in _rows(connection, db.claim, c.device.in_(devices), ~_of_others(owner)):
+    for claim in _rows(connection, db.claim, c.device.in_(devices), ~bindings.claims_of_others(owner)):
         parts = (t for t in claiming.metadata.tables.values() if t.name.startswith("claim_") and "claim" in t.c)
         more = {t.name: _rows(connection, t, t.c.claim == claim["id"]) for t in parts}
         found.append(claim | {name: rows for name, rows in more.items() if rows})
@@ -113,14 +113,12 @@ def _claims(connection: Connection, owner: str, devices: list[str]) -> list[dict
 
 def _packages(connection: Connection, owner: str, devices: list[str]) -> list[tuple[str, str, str]]:
     t, c = db.package_file, db.claim.c
-    theirs = connection.execute(select(c.device, c.incident).where(c.device.in_(devices), _of_others(owner))).all()
+    theirs = connection.execute(
+        select(c.device, c.incident).where(c.device.in_(devices), bindings.claims_of_others(owner))
+    ).all()
     query = select(t.c.device, t.c.incident, t.c.name).where(t.c.device.in_(devices), t.c.held.is_(True))
     rows = connection.execute(query.order_by(t.c.device, t.c.incident, t.c.name))
     return [tuple(row) for row in rows if (row.device, row.incident) not in {tuple(one) for one in theirs}]
-
-
-def _of_others(owner: str) -> ColumnElement[bool]:
-    return bindings.of_others(db.claim.c.device, db.claim.c.opened_utc_ns, owner)
 
 
 def _rows(connection: Connection, table: Table, *where: Any) -> list[dict[str, Any]]:
