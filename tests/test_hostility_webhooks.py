@@ -191,6 +191,7 @@ def test_the_thread_tells_and_ends(desk: Desk, tmp_path: Path) -> None:
     ("said", "told"),
     [
         ('url = "http://claims.example/x"\nsecret_file = "s"', "https unless"),
+        ('url = "http://127.evil.example/x"\nsecret_file = "s"', "https unless"),
         ('url = "ftp://claims.example/x"\nsecret_file = "s"', "https://HOST/PATH"),
         ('url = "https://me:pw@claims.example/x"\nsecret_file = "s"', "without a user"),
         ('url = "https://claims.example/x"\nsecret_file = ""', "signed"),

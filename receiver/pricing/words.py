@@ -41,7 +41,10 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
         "level {level}: after a lapse of {months} months it does not fall below the last one, {previous}",
         "等级 {level}：脱保 {months} 个月，只升不降，上期等级 {previous}",
     ),
-    "ncd.lapsed": ("level 0: insured again after {months} months without cover", "等级 0：脱保 {months} 个月后重新投保"),
+    "ncd.lapsed": (
+        "level 0: insured again after {months} months without cover",
+        "等级 0：脱保 {months} 个月后重新投保",
+    ),
     "traffic.here": ("{value} by the violations that the platform reports", "按平台反馈的违法记录：{value}"),
     "traffic.none": ("no such factor in this region", "本地区无此系数"),
     "filed.table": ("filed by the insurer for this use", "保险人对该使用性质报备的系数"),
@@ -67,7 +70,10 @@ REASONS: Final[dict[str, tuple[str, str]]] = {
         "系数之积 {raw}，最高不得高于 {high}",
     ),
     "floating.neutral": ("{standing} vehicle: no record yet", "{standing}车辆：不浮动"),
-    "floating.base": ("less than a year without an accident at fault: the base premium", "无责任事故不满一年：基础保费"),
+    "floating.base": (
+        "less than a year without an accident at fault: the base premium",
+        "无责任事故不满一年：基础保费",
+    ),
     "floating.A1": ("a year without an accident at fault", "上一年度未发生有责任事故"),
     "floating.A2": ("two years without an accident at fault", "上两年度未发生有责任事故"),
     "floating.A3": ("three or more years without an accident at fault", "上三年及以上未发生有责任事故"),

@@ -9,6 +9,7 @@ import hmac
 import http.client
 import ssl
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -37,7 +38,10 @@ def check_address(url: str, named: str = "webhook.url") -> None:
 
 def here(host: str) -> bool:
     """Say whether a host is this machine itself."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def signature(secret: bytes, seconds: int, body: bytes) -> str:
