@@ -3,7 +3,7 @@
 Scores and kilometres only: no place, no track, no name of a person.
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from sqlalchemy import Connection
@@ -30,7 +30,7 @@ Tester = Annotated[Person, Depends(needs("scores.backtest"))]
 Quotes = Annotated[Person, Depends(needs("quotes.read"))]
 Month = Annotated[str, Query(max_length=16)]
 Name = Annotated[str, Query(max_length=64)]
-LEAST_SHIFT = 20  # points to either side of the middle that the drawing has at least
+LEAST_SHIFT: Final = 20  # points to either side of the middle that the drawing has at least
 
 
 class Chosen(NamedTuple):
@@ -143,10 +143,11 @@ def _quantiles(words: Words, spread: Distribution) -> list[tuple[str, int]]:
 
 def _compared(connection: Connection, chosen: Chosen, other: Model) -> tuple[Backtest | None, str]:
     """Return the comparison, or the id of the model under which nothing is kept of the month."""
-    for each in (chosen.model, other):
-        if not portfolio.distribution(connection, each.id, chosen.month).vehicles:
-            return None, each.id
-    return portfolio.compare(connection, chosen.model.id, other.id, chosen.month), ""
+    a, b, month = chosen.model.id, other.id, chosen.month
+    try:
+        return portfolio.compare(connection, a, b, month), ""
+    except RatingError:
+        return None, next(each for each in (a, b) if not portfolio.distribution(connection, each, month).vehicles)
 
 
 def _shifts(found: Backtest) -> list[Bar]:
