@@ -1,6 +1,9 @@
 """What the tests of the pages share: a receiver with vehicles whose records came through the real ingest."""
 
+import json
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_settings
 from datetime import date
@@ -8,6 +11,7 @@ from itertools import pairwise
 from math import cos, pi, radians, sin
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 from sqlalchemy import Engine, insert, select
@@ -147,6 +151,37 @@ def enter(driver: Any, base: str, engine: Engine, role: str = "owner") -> None:
     token = signed_in(engine, role, now_ns=clock.wall_ns()).token
     cookie = {"url": base, "name": "session", "value": token, "httpOnly": True, "sameSite": "Lax"}
     driver.execute_cdp_cmd("Network.setCookie", cookie)
+
+
+@contextmanager
+def browsing(
+    driver: Any, base: str, engine: Engine, names: Mapping[str, str], role: str, *, refusals: bool = False
+) -> Iterator[Any]:
+    """Give a function that opens a page in a browser, signed in in a role; `names` are put into its path.
+
+    Afterwards nothing was logged, but for forms that were refused where that is allowed, and nothing else was asked.
+    """
+    driver.get("about:blank")
+    driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    enter(driver, base, engine, role)
+    for kind in ("browser", "performance"):
+        driver.get_log(kind)
+
+    def go(path: str, width: int, scheme: str = "light", media: str = "") -> Any:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+        driver.get(base + path.format(**names))
+        return driver
+
+    yield go
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    logged = [line["message"] for line in driver.get_log("browser")]
+    assert [line for line in logged if not refusals or "status of 422" not in line] == []
+    asked = [json.loads(line["message"])["message"] for line in driver.get_log("performance")]
+    addresses = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+    assert {urlsplit(a).hostname for a in addresses if not a.startswith(("data:", "about:"))} == {"127.0.0.1"}
 
 
 def _time(record: Record) -> int:

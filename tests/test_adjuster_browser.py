@@ -1,11 +1,9 @@
 """The adjusters' pages in a real Chromium: widths, names, contrast, deciding by keyboard, the printed sheet."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,7 +11,7 @@ from receiver import disputes, serve
 from receiver.claiming import reporting
 from tests import test_pages_browser
 from tests.adjusting import T0, Adjusting
-from tests.pages import OWNER, S, enter, readable
+from tests.pages import OWNER, S, browsing, readable
 from tests.syncing import until
 from tests.test_owner_browser import COLOURS
 from tests.test_pages_browser import OVERFLOW, contrast, keys
@@ -38,26 +36,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Adjusting, 
 def show(driver: Any, site: tuple[Adjusting, str, dict[str, str]]) -> Iterator[Any]:
     """Give a function that opens a page as an adjuster; afterwards nothing was logged and nothing else was asked."""
     desk, base, names = site
-    driver.get("about:blank")
-    driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
-    enter(driver, base, desk.engine, "adjuster")
-    for kind in ("browser", "performance"):
-        driver.get_log(kind)
-
-    def go(path: str, width: int, scheme: str = "light", media: str = "") -> Any:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
-        driver.get(base + path.format(**names))
-        return driver
-
-    yield go
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
-    assert [line["message"] for line in driver.get_log("browser")] == []
-    asked = [json.loads(line["message"])["message"] for line in driver.get_log("performance")]
-    addresses = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
-    assert {urlsplit(a).hostname for a in addresses if not a.startswith(("data:", "about:"))} == {"127.0.0.1"}
+    with browsing(driver, base, desk.engine, names, "adjuster") as go:
+        yield go
 
 
 @pytest.mark.parametrize("path", ["/claims", "/claims/{claim}", "/disputes", "/disputes/{event}"])

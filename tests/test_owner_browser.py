@@ -1,11 +1,10 @@
 """The owner's pages in a real Chromium: width, names, keyboard, contrast, nothing from elsewhere."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 from sqlalchemy import update
@@ -18,7 +17,7 @@ from receiver.claiming.reporting import Declared
 from receiver.policies import Cover, Policy
 from receiver.registry import consents, tables
 from tests import test_pages_browser
-from tests.pages import OWNER, SPEEDING, Desk, S, braking, clock_at, drive, enter, open_desk, own, readable
+from tests.pages import OWNER, SPEEDING, Desk, S, braking, browsing, clock_at, drive, open_desk, own, readable
 from tests.syncing import ListSource
 from tests.test_owner_price import CAR
 from tests.test_pages_browser import OVERFLOW, contrast, keys
@@ -79,26 +78,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, ListS
 def show(driver: Any, site: tuple[Desk, ListSource, str, dict[str, str]]) -> Iterator[Any]:
     """Give a function that opens a page; afterwards nothing was logged but refusals, and nothing else was asked."""
     desk, _, base, names = site
-    driver.get("about:blank")
-    driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
-    enter(driver, base, desk.engine)
-    for kind in ("browser", "performance"):
-        driver.get_log(kind)
-
-    def go(path: str, width: int, scheme: str = "light") -> Any:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        driver.get(base + path.format(**names))
-        return driver
-
-    yield go
-    logged = [line["message"] for line in driver.get_log("browser")]
-    assert [line for line in logged if "status of 422" not in line] == []
-    asked = [json.loads(line["message"])["message"] for line in driver.get_log("performance")]
-    addresses = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
-    assert {urlsplit(a).hostname for a in addresses if not a.startswith(("data:", "about:"))} == {"127.0.0.1"}
+    with browsing(driver, base, desk.engine, names, "owner", refusals=True) as go:
+        yield go
 
 
 PAGES = [

@@ -1,10 +1,8 @@
 """The technician's pages in a real Chromium: width, names, contrast, keyboard, nothing from elsewhere."""
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,7 +10,7 @@ from agent import clock
 from receiver import serve
 from receiver.registry import bindings
 from tests import test_pages_browser
-from tests.pages import Desk, S, clock_at, enter, open_desk, readable
+from tests.pages import Desk, S, browsing, clock_at, open_desk, readable
 from tests.registering import OTHER_VIN, bound, car, registered
 from tests.syncing import ListSource
 from tests.test_owner_browser import COLOURS
@@ -48,26 +46,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, dict[
 def show(driver: Any, site: tuple[Desk, dict[str, str], str]) -> Iterator[Any]:
     """Give a function that opens a page; afterwards nothing was logged but refusals, and nothing else was asked."""
     desk, names, base = site
-    driver.get("about:blank")
-    driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
-    enter(driver, base, desk.engine, "technician")
-    for kind in ("browser", "performance"):
-        driver.get_log(kind)
-
-    def go(path: str, width: int, scheme: str = "light") -> Any:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        driver.get(base + path.format(**names))
-        return driver
-
-    yield go
-    logged = [line["message"] for line in driver.get_log("browser")]
-    assert [line for line in logged if "status of 422" not in line] == []
-    asked = [json.loads(line["message"])["message"] for line in driver.get_log("performance")]
-    addresses = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
-    assert {urlsplit(a).hostname for a in addresses if not a.startswith(("data:", "about:"))} == {"127.0.0.1"}
+    with browsing(driver, base, desk.engine, names, "technician", refusals=True) as go:
+        yield go
 
 
 @pytest.mark.parametrize("path", ["/devices?show=all&", "/devices/{one}?", "/bindings?"])
