@@ -8,10 +8,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import create_engine
+from sqlalchemy import text as sql
 
 from agent import chain, clock
 from agent.chain import START, Entry
@@ -168,6 +171,19 @@ class PostgreSQL:
         command = [*self._as_user, str(self._programs / program), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder)
         assert done.returncode == 0, done.stderr
+
+
+_databases = count()
+
+
+def new_database(cluster: str) -> str:
+    """Make a database in a cluster of `postgresql` and return its URL."""
+    name = f"t{next(_databases)}"
+    admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sql(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return cluster.replace("/postgres?", f"/{name}?")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sqlalchemy import create_engine, text
 
 from agent.clock import iso_utc
 from agent.errors import ConfigError, StoreError
@@ -30,7 +29,7 @@ from receiver.exports import geojson, source
 from receiver.exports.files import WHAT, check, opened, parse_moment, write
 from receiver.exports.source import Span
 from tests.pages import NOW, SPEEDING, Desk, S, braking, clock_at, drive
-from tests.syncing import ListSource, postgresql
+from tests.syncing import ListSource, new_database, postgresql
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = Span(0, 2**62)
@@ -49,20 +48,12 @@ def cluster() -> Iterator[str]:
         yield url
 
 
-_names = count()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     url = f"sqlite:///{tmp_path / 'receiver.db'}"
     if request.param == "postgresql":
         cluster: str = request.getfixturevalue("cluster")
-        name = f"t{next(_names)}"
-        admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        url = cluster.replace("/postgres?", f"/{name}?")
+        url = new_database(cluster)
     desk = Desk(db.open_database(url))
     yield desk
     desk.engine.dispose()

@@ -1,13 +1,12 @@
 """Ingest over SQLite and PostgreSQL: what can be proved is stored once, everything else is refused and counted."""
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection, Engine, Table, create_engine, select, text
+from sqlalchemy import Connection, Engine, Table, select
 
 from agent import messages
 from agent.chain import Entry
@@ -17,7 +16,7 @@ from agent.records import LANES, SCHEMA_VERSION
 from receiver import batches, db, devices, ingest, projections
 from receiver.ingest import Ingest
 from tests.sample_records import S, clock_record, event, health, mount, some, track, trip
-from tests.syncing import LINEAGE, ListSource, postgresql
+from tests.syncing import LINEAGE, ListSource, new_database, postgresql
 
 NOW = 1_790_000_000 * S
 
@@ -28,20 +27,12 @@ def cluster() -> Iterator[str]:
         yield url
 
 
-_names = count()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'receiver.db'}"
     cluster: str = request.getfixturevalue("cluster")
-    name = f"t{next(_names)}"
-    admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return cluster.replace("/postgres?", f"/{name}?")
+    return new_database(cluster)
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ import asyncio
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from agent import clock
@@ -25,7 +24,7 @@ from receiver.jt808.settings import TerminalSettings
 from tests.pages import SPEEDING, Desk, S, braking, clock_at, drive
 from tests.platforms import CUT, Platform, general, listening, settings, telling, terminal, until
 from tests.sample_records import crash
-from tests.syncing import ListSource, postgresql
+from tests.syncing import ListSource, new_database, postgresql
 
 NOW = clock.wall_ns()
 BEGIN = NOW - 86_400 * S  # when the boot's monotonic clock was at one second
@@ -39,9 +38,6 @@ def cluster() -> Iterator[str]:
         yield url
 
 
-_names = count()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     """A desk on each database."""
@@ -49,12 +45,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
         url = f"sqlite:///{tmp_path / 'receiver.db'}"
     else:
         cluster: str = request.getfixturevalue("cluster")
-        name = f"t{next(_names)}"
-        admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        url = cluster.replace("/postgres?", f"/{name}?")
+        url = new_database(cluster)
     desk = Desk(db.open_database(url))
     yield desk
     desk.engine.dispose()

@@ -4,12 +4,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, inspect, select, text
+from sqlalchemy import Connection, Engine, inspect, select, text
 
 from agent import messages
 from agent.errors import StoreError
@@ -17,11 +16,10 @@ from receiver import db, devices, migrations, partitions
 from receiver.engine import engine_of, parse
 from receiver.ingest import Ingest
 from tests.sample_records import S, some
-from tests.syncing import ListSource, postgresql
+from tests.syncing import ListSource, new_database, postgresql
 
 NOW = 1_790_000_000 * S  # 21 September 2026
 MONTH_NS = 31 * 86_400 * S
-_names = count()
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +33,11 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """An empty database."""
     url = f"sqlite:///{tmp_path / 'r.db'}"
     if request.param == "postgresql":
-        url = fresh(request.getfixturevalue("cluster"))
+        url = new_database(request.getfixturevalue("cluster"))
     db.load_tables()
     engine = engine_of(parse(url))
     yield engine
     engine.dispose()
-
-
-def fresh(cluster: str) -> str:
-    name = f"m{next(_names)}"
-    admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return cluster.replace("/postgres?", f"/{name}?")
 
 
 def url_of(engine: Engine) -> str:
@@ -212,7 +201,7 @@ def test_the_commands_show_upgrade_and_downgrade(tmp_path: Path) -> None:
 
 
 def test_months_are_made_ahead_and_what_has_none_goes_to_the_rest(cluster: str) -> None:
-    engine = db.open_database(fresh(cluster))
+    engine = db.open_database(new_database(cluster))
     with engine.begin() as connection:
         made = partitions.make_months(connection, NOW)
         assert made == [f"{parent}_2026{m:02d}" for parent in partitions.SPLIT for m in (9, 10)]  # 11: by opening

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace as changed
 from datetime import date
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine, event, func, insert, select, text, update
+from sqlalchemy import Engine, event, func, insert, select, update
 from typer.testing import CliRunner
 
 from agent import clock
@@ -35,13 +34,12 @@ from tests import registering
 from tests.pages import NOW, Desk, S, braking, clock_at, drive
 from tests.pricing import book, request_of, telematics
 from tests.scored import DAY, TESLA, V1, V2
-from tests.syncing import ListSource, postgresql
+from tests.syncing import ListSource, new_database, postgresql
 
 OCTOBER = "2026-10"
 ENDS = periods.bounds(OCTOBER, "Asia/Shanghai")[1]
 LATER = NOW + DAY
 AGREED = ENDS - 400 * DAY
-_names = count()
 BOUND = {"bound_utc_ns": NOW + 2 * S, "bound_by": "t", "ended_by": "", "reason": ""}
 
 
@@ -56,12 +54,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     url = f"sqlite:///{tmp_path / 'receiver.db'}"
     if request.param == "postgresql":
         cluster = request.getfixturevalue("cluster")
-        name = f"t{next(_names)}"
-        admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        url = cluster.replace("/postgres?", f"/{name}?")
+        url = new_database(cluster)
     made = Desk(db.open_database(url))
     yield made
     made.engine.dispose()

@@ -4,17 +4,14 @@
 """
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from tests.receiver_kills import kill_often, world
-from tests.syncing import PostgreSQL, restartable_postgresql, until
+from tests.syncing import PostgreSQL, new_database, restartable_postgresql, until
 
 PATIENCE_S = 60.0
-_names = count()
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +22,7 @@ def server() -> Iterator[PostgreSQL]:
 
 @pytest.fixture
 def database(server: PostgreSQL) -> str:
-    name = f"k{next(_names)}"
-    admin = create_engine(server.url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return server.url.replace("/postgres?", f"/{name}?")
+    return new_database(server.url)
 
 
 def test_thirty_kills_on_sqlite_lose_nothing_and_store_nothing_twice(tmp_path: Path) -> None:

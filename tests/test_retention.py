@@ -1,11 +1,10 @@
 """Retention on SQLite and PostgreSQL: what is past its days goes, the evidence of open claims stays, all is logged."""
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import Engine, func, select
 
 from agent import messages
 from receiver import access, db, devices, partitions, retention
@@ -13,11 +12,10 @@ from receiver.ingest import Ingest
 from receiver.settings import RetentionSettings
 from tests import sample_records
 from tests.sample_records import S, some
-from tests.syncing import ListSource, postgresql
+from tests.syncing import ListSource, new_database, postgresql
 
 NOW = 1_790_000_000 * S
 DAY = 86_400 * S
-_names = count()
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +28,8 @@ def cluster() -> Iterator[str]:
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     url = f"sqlite:///{tmp_path / 'r.db'}"
     if request.param == "postgresql":
-        cluster, name = request.getfixturevalue("cluster"), f"r{next(_names)}"
-        admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        url = cluster.replace("/postgres?", f"/{name}?")
+        cluster: str = request.getfixturevalue("cluster")
+        url = new_database(cluster)
     engine = db.open_database(url)
     yield engine
     engine.dispose()

@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy import text as sql
 from typer.testing import CliRunner
 
 from agent.errors import ConfigError
@@ -24,7 +21,7 @@ from receiver.scoring.trend import trend
 from receiver.texts import LANGUAGES, text
 from tests.pages import NOW, SPEEDING, Desk, S, braking, clock_at, drive
 from tests.scored import TESLA, V1, V2, adds_up, line
-from tests.syncing import ListSource, postgresql
+from tests.syncing import ListSource, new_database, postgresql
 
 DAY = 86_400 * S
 CONFIG = Path(__file__).parents[1] / "config" / "scores"
@@ -32,7 +29,6 @@ QUIET = drive(100 * S, 900)
 EVENTFUL = drive(
     100 * S, 900, events=[braking(300 * S), braking(500 * S, confirmed=False), braking(600 * S, **SPEEDING)]
 )
-_names = count()
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +42,7 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     url = f"sqlite:///{tmp_path / 'receiver.db'}"
     if request.param == "postgresql":
         cluster = request.getfixturevalue("cluster")
-        name = f"t{next(_names)}"
-        admin = create_engine(cluster, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(sql(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        url = cluster.replace("/postgres?", f"/{name}?")
+        url = new_database(cluster)
     made = Desk(db.open_database(url))
     yield made
     made.engine.dispose()
