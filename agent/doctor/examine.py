@@ -1,0 +1,116 @@
+"""Run the checks side by side, each with a limit: one that hangs is unknown, and the others do not wait for it."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Final
+
+from agent import clock
+from agent.clock import NS_PER_S
+from agent.doctor.context import Context
+from agent.doctor.finding import Finding
+from agent.doctor.seen import Seen, look_around
+
+LOOK_S: Final = 6.0  # to read the configuration and ask the daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One group of findings: what people call it, who examines it, and how long that may take."""
+
+    title: str
+    examine: str  # module:function
+    limit_s: float
+
+
+CHECKS: Final[dict[str, Check]] = {
+    "config": Check("Configuration", "agent.doctor.configuration:examine", 3.0),
+}
+
+
+@dataclass(slots=True)
+class _Running:
+    group: str
+    thread: threading.Thread
+    deadline_ns: int
+    findings: list[Finding] = field(default_factory=list)
+    release: list[Callable[[], None]] = field(default_factory=list)  # what a check has open
+
+
+def examine(context: Context, told: Callable[[str, list[Finding]], None] | None = None) -> list[Finding]:
+    """Examine a box; return what was found, group by group in the order of `CHECKS`, within `context.limit_s`.
+
+    `told` is called with each group as soon as it is done, in any order.
+    """
+    end_ns = clock.monotonic_ns() + round(context.limit_s * NS_PER_S)
+    looked: list[Seen] = []
+    looking = threading.Thread(target=lambda: looked.append(look_around(context)), name="doctor", daemon=True)
+    looking.start()
+    looking.join(min(LOOK_S, context.limit_s))
+    seen = looked[0] if looked else Seen(context, agent_trouble="the daemon or the disk does not answer in time")
+    groups = [group for group in CHECKS if not context.groups or group in context.groups]
+    running = [_start(group, seen, end_ns) for group in groups]
+    waiting, done = list(running), threading.Event()
+    while waiting:
+        now_ns = clock.monotonic_ns()
+        for one in [r for r in waiting if not r.thread.is_alive() or now_ns >= r.deadline_ns]:
+            waiting.remove(one)
+            if one.thread.is_alive():
+                _give_up(one)
+            if told is not None:
+                told(one.group, list(one.findings))
+        if waiting:
+            clock.wait(done, 0.05)
+    return [finding for one in running for finding in one.findings]
+
+
+def _start(group: str, seen: Seen, end_ns: int) -> _Running:
+    check = CHECKS[group]
+    deadline_ns = min(clock.monotonic_ns() + round(check.limit_s * NS_PER_S), end_ns)
+    running = _Running(group, threading.Thread(name=f"doctor {group}", daemon=True), deadline_ns)
+    mine = seen.of(deadline_ns, running.release)
+    running.thread = threading.Thread(target=lambda: _run(check, mine, running), name=f"doctor {group}", daemon=True)
+    running.thread.start()
+    return running
+
+
+def _run(check: Check, seen: Seen, running: _Running) -> None:
+    """Collect findings as they come, so that those before a hang are kept."""
+    findings = running.findings
+    try:
+        for finding in _examiner(check)(seen):
+            findings.append(finding)
+    except Exception as bug:  # the top of a thread: the other checks are worth having all the same
+        text = f"this check itself failed: {type(bug).__name__}: {bug}"
+        findings.append(Finding(check=f"{running.group}.check", state="unknown", found=text, advice="check_failed"))
+    finally:
+        _release(running)
+
+
+def _examiner(check: Check) -> Callable[[Seen], Iterable[Finding]]:
+    module, function = check.examine.split(":")
+    found: Callable[[Seen], Iterator[Finding]] = getattr(import_module(module), function)
+    return found
+
+
+def _give_up(running: _Running) -> None:
+    """Say that a check took too long, and take from it what it has open."""
+    limit_s = CHECKS[running.group].limit_s
+    running.findings = [
+        *running.findings,
+        Finding(
+            check=f"{running.group}.check",
+            state="unknown",
+            found=f"no answer within {limit_s:g} s",
+            advice="check_hangs",
+            facts={"limit_s": limit_s},
+        ),
+    ]
+    _release(running)
+
+
+def _release(running: _Running) -> None:
+    for release in [*running.release]:
+        release()
+    running.release.clear()

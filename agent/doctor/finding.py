@@ -1,0 +1,34 @@
+"""What one check found: the type that the command, the wizard, the sheet, the bundle and a remote reply all share."""
+
+from typing import Final, Literal
+
+import msgspec
+
+State = Literal["pass", "warn", "fail", "unknown"]
+STATES: Final[tuple[State, ...]] = ("fail", "warn", "unknown", "pass")  # worst first
+Fact = str | int | float | bool | None
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One check's answer; all but a pass have a row in the table of advice.
+
+    `check` is "group.what", e.g. "can.bus"; `device` says which one where a car has several, e.g. "canbus:can0".
+    """
+
+    check: str
+    state: State
+    found: str  # one sentence without the check's name, e.g. "12.6 V"
+    advice: str = ""  # code of the row in advice.toml, "" where it passed
+    facts: dict[str, Fact] = {}  # the same in a form that a program reads; they fill the row's {words}
+    device: str = ""
+
+    @property
+    def group(self) -> str:
+        """Return what is checked: power, clock, storage, can, …"""
+        return self.check.partition(".")[0]
+
+
+def worst(findings: list[Finding]) -> State:
+    """Return the worst state; nothing found at all is unknown."""
+    present = {finding.state for finding in findings}
+    return next((state for state in STATES if state in present), "unknown")
