@@ -5,7 +5,8 @@
     ├── RecordingError          a recording cannot be read at all
     ├── DriverError             a device is in trouble; the feed reopens it
     ├── StoreError              the store cannot be opened or written
-    └── UplinkError             the broker or receiver cannot be reached, or refuses
+    ├── UplinkError             the broker or receiver cannot be reached, or refuses
+    └── LocalError              the daemon on this machine cannot be asked, or refuses (agent.local.client)
 
 Bugs are not in this tree: they end the process.
 """
