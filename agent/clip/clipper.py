@@ -70,7 +70,7 @@ class Clipper:
     def tend(self, now_ns: int) -> None:
         """Ask the dashcam to keep what is wanted, and cut what is there. Trouble is logged and told in the manifest."""
         self._ask_for_events(now_ns)
-        wanting = [i for i in incidents(self._packages) if not i.acknowledged and not i.has(REPORT)]
+        wanting = [i for i in incidents(self._packages) if i.filmed and not i.acknowledged and not i.has(REPORT)]
         for incident in wanting:
             if incident.id in self._why:
                 continue
@@ -88,6 +88,8 @@ class Clipper:
 
     def material(self, incident: Incident) -> Material:
         """Say for the manifest what is still to come, what is missing and why, and which time each clip covers."""
+        if not incident.filmed:
+            return Material()
         if incident.id in self._why:
             return Material(missing=(Missing("video", self._why[incident.id]),))
         if not incident.has(REPORT):
@@ -152,7 +154,7 @@ class Clipper:
 
     def _asked_lately(self, now_ns: int) -> int:
         """Count the clips that were asked for within a day, by the packages themselves: a restart forgets none."""
-        requests = [i.request for i in incidents(self._packages) if i.request is not None]
+        requests = [i.request for i in incidents(self._packages) if i.request is not None and i.filmed]
         return sum(self._age_ns(r, now_ns) < DAY_NS for r in requests)
 
     def _age_ns(self, request: Request, now_ns: int) -> int:

@@ -83,6 +83,8 @@ def evidence(store: Store, incident: Incident) -> list[Proof]:
     boot; how the box sat; the state of every device at time zero; events and changes within a minute.
     """
     t0_ns, boot = incident.t0_ns, incident.boot
+    if not incident.filmed:  # what was driven around the answer to a command is not part of it
+        return store.proofs(Clock, boot)
     from_ns, to_ns = t0_ns - AROUND_NS, t0_ns + AROUND_NS
     crashes = store.proofs(Crash, boot)
     own = [i for i, proof in enumerate(crashes) if _body(proof, Crash).id == incident.id]
@@ -151,7 +153,7 @@ def manifest(
     return {
         "format": FORMAT,
         "incident": incident.id,
-        "kind": "clip" if incident.crash is None else "crash",
+        "kind": "crash" if incident.request is None else incident.request.kind,
         "edition": edition,
         "complete": not material.waiting,  # nothing will be added
         "record_complete": incident.record_complete,  # everything that belongs to it was measured
@@ -218,7 +220,8 @@ def _gaps(
         reached = "never" if record.reached_s is None else f"{record.reached_s:.3f} s after time zero"
         found.append(Missing("the end of the record", f"measuring stopped: the last sample came {reached}"))
     found += [Missing(p.file, "nothing was measured") for p in (record.tables if record else []) if p.rows == 0]
-    if not any(n.startswith("clip-") for n in names) and "video" not in told and not material.waiting:
+    clips = any(n.startswith("clip-") for n in names)
+    if incident.filmed and not clips and "video" not in told and not material.waiting:
         found.append(Missing("video", "no camera recorded the time that was wanted"))
     if zero is None:
         found.append(Missing("date and time", "neither satellites nor the network gave the time in this boot"))

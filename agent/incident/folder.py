@@ -3,7 +3,8 @@
 `packages/<incident>/` beside the store is the whole state of an incident; nothing about it is kept elsewhere.
 
 - It is begun by its head: `crash.json` (a crash; agent.incident.recorder writes it, and writes it again until it is
-  final) or `request.json` (a clip that was asked for; `ask`). A folder without a head is not an incident yet.
+  final) or `request.json` (a clip that was asked for, or the answer to another command; `ask`). A folder without a head
+  is not an incident yet.
 - While it has no `manifest.sig` it grows: anyone may add files, by `write_files` or by NAME.part, fsync, rename, fsync
   of the folder. Names that end in `.part` do not count; left-over ones are removed when the agent starts.
 - When `record_final` is true and the video is there or given up, the packager writes the manifest. Nothing is added
@@ -24,7 +25,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -89,7 +90,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """`request.json`: a clip that somebody, or a rule, asked for without there being a crash."""
+    """`request.json`: a clip that somebody, or a rule, asked for without there being a crash; or an answer's files."""
 
     incident: str
     boot: str
@@ -102,6 +103,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""  # the id of the command that asked …
     actor: str = ""  # … who gave it …
     why: str = ""  # … and why
+    kind: Literal["clip", "answer"] = "clip"  # an answer has no video, and its files stand there with this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,11 @@ class Incident:
     def signed(self) -> bool:
         """Say whether the manifest and its signature are there."""
         return SIGNATURE in self.files
+
+    @property
+    def filmed(self) -> bool:
+        """Say whether video belongs to it: to a crash and to a clip, not to what a command was answered with."""
+        return self.request is None or self.request.kind == "clip"
 
     def has(self, name: str) -> bool:
         """Say whether a whole file of that name is there."""
@@ -195,10 +202,13 @@ def read_record(folder: Path) -> Record:
     return msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
 
 
-def ask(packages: Path, request: Request) -> Path:
-    """Begin a package without a crash, durable on return; return its folder. Raise StoreError when the disk refuses."""
+def ask(packages: Path, request: Request, files: Mapping[str, bytes] | None = None) -> Path:
+    """Begin a package without a crash, durable on return; return its folder. Raise StoreError when the disk refuses.
+
+    `files` stand there before the head does: with it, they are all there.
+    """
     folder = packages / request.incident
-    write_files(folder, {REQUEST: encoded(request)})
+    write_files(folder, {**(files or {}), REQUEST: encoded(request)})
     return folder
 
 
