@@ -10,17 +10,18 @@ import tomllib
 import types
 import typing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from agent.errors import ConfigError, near_names
 
 T = TypeVar("T")
 
+LOCAL: Final = Path("/etc/roadwitness")  # what belongs to this machine; an update never replaces it
+
 
 def config_dir() -> Path:
-    """Return the folder with profiles, DBC files and TOML files: the system's, a checkout's, or the installed one."""
+    """Return the folder of what came with this version: profiles, DBC files, tables and settings as delivered."""
     candidates = [
-        Path("/etc/roadwitness"),
         Path(__file__).resolve().parents[1] / "config",
         Path(sys.prefix) / "share" / "roadwitness" / "config",
     ]
@@ -29,6 +30,12 @@ def config_dir() -> Path:
             return folder
     looked = ", ".join(str(c) for c in candidates)
     raise ConfigError(f"no configuration folder with profiles found; looked in {looked}; reinstall the package")
+
+
+def settings_file(name: str) -> Path:
+    """Return this machine's own `name`, e.g. agent.toml, where there is one, else that of the version."""
+    own = LOCAL / name
+    return own if own.is_file() else config_dir() / name
 
 
 def read_toml(path: Path) -> dict[str, Any]:

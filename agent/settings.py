@@ -5,7 +5,7 @@ from pathlib import Path
 
 from agent.clip.settings import ClipSettings
 from agent.commands.settings import CommandSettings
-from agent.config import build, config_dir, read_toml
+from agent.config import build, read_toml, settings_file
 from agent.consent.settings import ConsentSettings
 from agent.crash.settings import CrashSettings
 from agent.detect.settings import DetectionSettings
@@ -71,6 +71,6 @@ class AgentConfig:
 
 
 def load_agent(path: Path | None = None) -> AgentConfig:
-    """Read `agent.toml` (`path`, or the one in the configuration folder) over the defaults."""
-    path = path or config_dir() / "agent.toml"
+    """Read `agent.toml` (`path`, or this machine's) over the defaults."""
+    path = path or settings_file("agent.toml")
     return build(AgentConfig, read_toml(path), str(path))

@@ -22,11 +22,11 @@ _JSON = typer.Option(False, "--json", help="Print JSON.")
 @app.command()
 def check(config: Path | None = _CONFIG, as_json: bool = _JSON) -> None:
     """Read the configuration as the agent would, without opening a device; name what is wrong in one line."""
-    from agent.config import config_dir
+    from agent.config import config_dir, settings_file
     from agent.devices import NONE, makers
     from agent.settings import load_agent
 
-    path = config or config_dir() / "agent.toml"
+    path = config or settings_file("agent.toml")
     settings = load_agent(path)
     names = [make().name for make in makers(settings.drivers, config_dir())]
     if settings.consent.sheet:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from agent.config import build, config_dir, read_toml
+from agent.config import build, read_toml, settings_file
 from agent.dashcam.segments import CAMERA_NAME, KEEP
 from agent.errors import ConfigError
 
@@ -112,8 +112,8 @@ class DashcamConfig:
 
 
 def load_dashcam(path: Path | None = None) -> DashcamConfig:
-    """Read `dashcam.toml` (`path`, or the one in the configuration folder) over the defaults."""
-    path = path or config_dir() / "dashcam.toml"
+    """Read `dashcam.toml` (`path`, or this machine's) over the defaults."""
+    path = path or settings_file("dashcam.toml")
     config = build(DashcamConfig, read_toml(path), str(path))
     sources: dict[str, str] = {}
     for name, camera in config.cameras.items():

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from agent.channels import BY_NAME
+from agent.config import LOCAL
 from agent.errors import ConfigError, near_names
 from drivers.decode.dbc import MAX_EXTENDED_ID, MAX_STANDARD_ID, Database, Message, Signal, load_dbc
 from drivers.decode.plan import Entry, NotAvailable, Take, Valid
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 # Bits of a 29-bit identifier that say which J1939 parameter group it is; a PDU1's low byte is its destination
 PDU2_MASK: Final = 0x03FF_FF00
 PDU1_MASK: Final = 0x03FF_0000
+IDENTIFY_SHARE: Final = 0.5  # of a profile's ids that must be on the bus before it is taken unasked
 
 
 class _Valid(msgspec.Struct, frozen=True):
@@ -103,15 +105,20 @@ class Profile:
 
     def id_filters(self, bus: str) -> list[IdFilter]:
         """List what the kernel must let through on `bus`: the mapped messages and the profile's further `ids`."""
-        wanted = {_filter(e.message) for e in self.entries if e.takes and fnmatchcase(bus, e.buses)}
+        wanted = {filter_of(e.message) for e in self.entries if e.takes and fnmatchcase(bus, e.buses)}
         for i in self.ids:
             wanted.add(IdFilter(i, MAX_EXTENDED_ID if i > MAX_STANDARD_ID else MAX_STANDARD_ID, i > MAX_STANDARD_ID))
         return sorted(wanted, key=lambda f: (f.extended, f.id))
 
 
 def list_profiles(config_dir: Path) -> list[str]:
-    """Return the names of the profiles in `config_dir`, sorted."""
-    return sorted(p.stem for p in (config_dir / "profiles").glob("*.toml"))
+    """Return the names of the profiles in `config_dir` and of this machine's own, sorted."""
+    return sorted(_profiles(config_dir))
+
+
+def _profiles(config_dir: Path) -> dict[str, Path]:
+    """Return the profiles by name; one of this machine's own stands for the one of that name in `config_dir`."""
+    return {p.stem: p for folder in (config_dir, LOCAL) for p in (folder / "profiles").glob("*.toml")}
 
 
 def load_profile(name_or_path: str, config_dir: Path, dbc: Path | None = None) -> Profile:
@@ -121,7 +128,7 @@ def load_profile(name_or_path: str, config_dir: Path, dbc: Path | None = None) -
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        path = config_dir / "profiles" / f"{name_or_path}.toml"
+        path = _profiles(config_dir).get(name_or_path, config_dir / "profiles" / f"{name_or_path}.toml")
         if not path.is_file():
             known = list_profiles(config_dir)
             near = near_names(name_or_path, known)
@@ -161,11 +168,12 @@ def identify(seen: set[tuple[str, int]], config_dir: Path) -> list[tuple[Profile
 
 
 def _is_seen(entry: Entry, bus: str, identifier: int) -> bool:
-    wanted = _filter(entry.message)
+    wanted = filter_of(entry.message)
     return fnmatchcase(bus, entry.buses) and identifier & wanted.mask == wanted.id & wanted.mask
 
 
-def _filter(message: Message) -> IdFilter:
+def filter_of(message: Message) -> IdFilter:
+    """Return what identifies the frames of `message`: its identifier, or for J1939 its parameter group."""
     if not message.extended:
         return IdFilter(message.id, MAX_STANDARD_ID, False)
     if not message.j1939:
@@ -209,8 +217,10 @@ def _check_keys(path: Path, table: Any, struct: type[msgspec.Struct], where: str
 
 
 def _find_dbc(path: Path, config_dir: Path, name: str) -> Path:
-    beside = path.parent / name
-    return beside if beside.is_file() else config_dir / "dbc" / name
+    for folder in (path.parent, LOCAL / "dbc"):
+        if (folder / name).is_file():
+            return folder / name
+    return config_dir / "dbc" / name
 
 
 def _map(
