@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "systemd"
 AGENT, RECEIVER = FOLDER / "roadwitness-agent.service", FOLDER / "roadwitness-receiver.service"
 DASHCAM = FOLDER / "roadwitness-dashcam.service"
-UNITS = (AGENT, RECEIVER, DASHCAM)
+VAULT = FOLDER / "roadwitness-vault.service"
+UNITS = (AGENT, RECEIVER, DASHCAM, VAULT)
 ANALYZE = shutil.which("systemd-analyze")
 SYSUSERS = shutil.which("systemd-sysusers")
 needs_analyze = pytest.mark.skipif(ANALYZE is None, reason="Debian package systemd (systemd-analyze) is absent")
@@ -58,6 +59,7 @@ def test_each_file_parses_and_each_line_has_its_reason(path):
         "Description=Roadwitness: sees how this car is driven and proves what happened",
         "Description=Roadwitness dashcam: keeps what the cameras of this car see",
         "Description=Roadwitness receiver: verifies, keeps and shows what cars report",
+        "Description=Roadwitness vault: opens the encrypted store and video",
         "Name=can0",
         "WantedBy=multi-user.target",
         "After=network-online.target postgresql.service mosquitto.service",
@@ -67,9 +69,11 @@ def test_each_file_parses_and_each_line_has_its_reason(path):
 @needs_analyze
 @pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
 def test_systemd_finds_nothing_to_complain_about(path, tmp_path):
-    unit = tmp_path / path.name
-    unit.write_text(path.read_text().replace("/opt/roadwitness/bin/roadwitness", sys.executable))
-    done = subprocess.run([ANALYZE, "verify", "--man=no", unit], capture_output=True, text=True, timeout=60)
+    for each in UNITS:  # beside each other, as they are installed
+        (tmp_path / each.name).write_text(each.read_text().replace("/opt/roadwitness/bin/roadwitness", sys.executable))
+    done = subprocess.run(
+        [ANALYZE, "verify", "--man=no", tmp_path / path.name], capture_output=True, text=True, timeout=60
+    )
     complaints = [line for line in done.stderr.splitlines() if path.stem in line]
     assert complaints == []
     assert done.returncode == 0, done.stderr
@@ -101,7 +105,7 @@ def test_users_homes_and_groups_are_those_of_the_units():
     rows = [line.split() for line in (FOLDER / "sysusers.d" / "roadwitness.conf").read_text().splitlines()]
     users = {row[1]: row[-1] for row in rows if row and row[0] == "u"}
     members = {row[2] for row in rows if row and row[0] == "m"}
-    for path in UNITS:
+    for path in set(UNITS) - {VAULT}:
         service = parsed(path)["Service"]
         assert users[service["User"][0]] == f"/var/lib/{service['StateDirectory'][0]}"
         assert service["Group"] == service["User"]
@@ -181,6 +185,19 @@ def test_agent_and_dashcam_meet_in_one_folder() -> None:
     keep = folders[f"/var/lib/{shared}/{KEEP}"]
     assert keep[2:5] == ["2770", shared, shared]
     assert f"-/var/lib/{shared}/{KEEP}" in parsed(AGENT)["Service"]["ReadWritePaths"]
+
+
+def test_the_vault_is_open_before_what_lies_in_it_is_used() -> None:
+    from agent.cli.vault import FOLDERS, HOME
+    from agent.vault.vault import SEALED
+
+    unit = parsed(VAULT)["Unit"]
+    assert unit["ConditionPathExists"] == [str(HOME / SEALED)]
+    assert unit["RequiresMountsFor"][0].split() == [*map(str, FOLDERS), str(HOME)]
+    for path, folder in zip((AGENT, DASHCAM), FOLDERS, strict=True):
+        assert parsed(path)["Unit"]["Requires"] == [VAULT.name]
+        assert VAULT.name in parsed(path)["Unit"]["After"][0].split()
+        assert f"/var/lib/{parsed(path)['Service']['StateDirectory'][0]}" == str(folder)
 
 
 def test_the_bus_comes_up_listening_only():
