@@ -26,7 +26,7 @@ from agent.consent.consent import Consent
 from agent.consent.enforcing import Enforcing, clear
 from agent.dashcam.watch import VIDEO, CameraWatch
 from agent.errors import ConfigError, RoadwitnessError, StoreError
-from agent.feed import Feed
+from agent.feeds import Feeds
 from agent.governed import Governed
 from agent.guard.ending import tell_cut
 from agent.guard.guard import Guard
@@ -55,15 +55,9 @@ log = logging.getLogger(__name__)
 
 SECOND_NS: Final = NS_PER_S
 LOADED_NS: Final = 5 * NS_PER_S  # after the start nearly every kernel has been used
-STOP_S: Final = 2.0  # for the feeds to end; one that hangs is left behind
-MOST_HANGS: Final = 3  # of one device in a run; then only a new process helps
 AT_ONCE: Final = ("broker", "sync", "upload", "budget")  # tables of agent.toml that are read again while it runs …
 BETWEEN_TRIPS: Final = ("fusion", "detection", "trips", "crash")  # … and these; others at a restart
 RECOVERY_S: Final = 60.0  # asked of systemd to open the store and for each chunk of recovery; one takes a second
-
-
-class DeviceHangsError(RuntimeError):
-    """A driver hung again and again; the process ends so that the kernel releases the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +83,7 @@ class Daemon:
         self._packages = place.folder / PACKAGES
         self._boot = place.boot or (uuid.uuid4().hex if self._recording else kernel_boot_id())
         self._intake = Intake(settings.daemon.queue_samples, round(settings.daemon.hold_s * NS_PER_S), is_blow)
-        self._feeds: list[Feed] = []
-        self._hangs: dict[str, int] = {}
+        self._feeds = Feeds(self._makers, self._intake, settings.daemon.feed, patient=self._recording)
         self._parking: Parking | None = None  # recordings do not park
         self._blows: Blows | None = None  # nor do they lose their power
         self._cameras: CameraWatch | None = None  # nor have they a dashcam
@@ -170,10 +163,10 @@ class Daemon:
             self._lean_ns = clock.monotonic_ns() + LOADED_NS
             self._begin_clerk(store, pipeline)
             try:
-                while not self._ends and not self._over(level):
+                while not self._ends and not (level == "normal" and self._recording and self._feeds.over):
                     level = self._tick(store, pipeline, keeper, timekeeper, ladder, level)
             finally:
-                self._stop_feeds()
+                self._feeds.stop()
             self._intake.raise_bug()
             self._place.watchdog.stopping()
             self._finish(store, pipeline, keeper, timekeeper)
@@ -271,6 +264,7 @@ class Daemon:
             budget=settings.budget,
             on_command=self._inbox.put,
             on_consent=None if self._consent is None else self._consent.put,
+            trusted=settings.commands.keys,
         )
 
     def _manage_power(self, store: Store, pipeline: Pipeline, keeper: PatientStore) -> Parking:
@@ -288,11 +282,7 @@ class Daemon:
         )
 
     def _start_feeds(self) -> None:
-        for make in self._makers:
-            feed = Feed(make, self._intake, self._settings.daemon.feed, patient=self._recording)
-            self._feeds.append(feed)
-            feed.start()
-        names = ", ".join(feed.name for feed in self._feeds)
+        names = self._feeds.start()
         log.info("reads %s", names)
         self._place.watchdog.status(f"reads {names}")
 
@@ -327,7 +317,7 @@ class Daemon:
             if not self._recording:
                 self._learned(pipeline, keeper, timekeeper.look(now_ns))
             self._watch_cameras(pipeline, keeper, now_ns)
-            self._watch_feeds(now_ns, ladder)
+            self._feeds.watch(now_ns, ladder.crashes)
             if self._lean_ns is not None and now_ns >= self._lean_ns:
                 self._lean_ns = None
                 release_compiler()
@@ -374,19 +364,6 @@ class Daemon:
                 pipeline.sending.wake()
         self._cameras.rest(now_ns, self._parking is not None and self._parking.power.asleep)
         self._cameras.say(now_ns, pipeline.spine.boot_time.offset_ns, pipeline.spine.speed)
-
-    def _watch_feeds(self, now_ns: int, ladder: Ladder) -> None:
-        for i, feed in enumerate(self._feeds):
-            if not ladder.crashes and feed.barred(now_ns):  # if that did not help, the other devices are worth more
-                raise DeviceHangsError(f"{feed.name} is still held by a thread that hangs in it")
-            step = feed.hanging(now_ns)
-            if step is None:
-                continue
-            self._hangs[feed.name] = self._hangs.get(feed.name, 0) + 1
-            if self._hangs[feed.name] > MOST_HANGS:
-                raise DeviceHangsError(f"{feed.name} hung {MOST_HANGS + 1} times, now in {step}")
-            self._feeds[i] = feed.replace(now_ns, step)
-            self._feeds[i].start()
 
     def _prune(self, store: Store, now_utc_ns: int | None) -> None:
         # packages first: a store on a full disk can remove nothing before something else has made room
@@ -437,21 +414,6 @@ class Daemon:
         log.info("new thresholds apply")
 
     # ending
-
-    def _over(self, level: Level) -> bool:
-        """Say whether all recordings have ended."""
-        return level == "normal" and self._recording and all(feed.ended and not feed.is_alive() for feed in self._feeds)
-
-    def _stop_feeds(self) -> None:
-        """Let every feed end; one that hangs in its device dies with the process."""
-        self._intake.close()
-        for feed in self._feeds:
-            feed.stop()
-        deadline_ns = clock.monotonic_ns() + round(STOP_S * NS_PER_S)
-        for feed in self._feeds:
-            feed.join(max(0.0, (deadline_ns - clock.monotonic_ns()) / NS_PER_S))
-            if feed.is_alive():
-                log.warning("%s: does not end within %g s and is left behind", feed.name, STOP_S)
 
     def _finish(self, store: Store, pipeline: Pipeline, keeper: PatientStore, timekeeper: Timekeeper) -> None:
         """Take in what is left, close the trip, and make everything durable."""

@@ -10,9 +10,9 @@ import pytest
 from agent import clock
 from agent.blocks import Block, make_block
 from agent.channels import number
-from agent.daemon import Daemon, DeviceHangsError, Place
 from agent.errors import DriverError
 from agent.feed import Feed, FeedSettings
+from agent.feeds import DeviceHangsError, Feeds
 from agent.intake import Intake
 from agent.ladder import Ladder
 from agent.settings import AgentConfig
@@ -184,14 +184,14 @@ class _Feed:
 
 
 def test_a_barred_device_ends_the_process_once_and_not_again_and_again(tmp_path: Path) -> None:
-    daemon = Daemon(AgentConfig(), Place(tmp_path, boot="b"), [lambda: Device(Port())])
-    feeds: list[Any] = [_Feed()]
-    daemon._feeds = feeds
+    feeds = Feeds([], Intake(1000, S), SETTINGS, patient=False)
+    held: list[Any] = [_Feed()]
+    feeds._feeds = held
     first = Ladder(tmp_path, "b", AgentConfig().daemon.crashes)
     first.begin(0)
     with pytest.raises(DeviceHangsError, match="fake:tty is still held by a thread that hangs in it"):
-        daemon._watch_feeds(S, first)
+        feeds.watch(S, first.crashes)
     first.crashed(S, "fake:tty is still held")
     second = Ladder(tmp_path, "b", AgentConfig().daemon.crashes)
     second.begin(2 * S)
-    daemon._watch_feeds(3 * S, second)  # the others go on
+    feeds.watch(3 * S, second.crashes)  # the others go on

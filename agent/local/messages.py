@@ -258,8 +258,8 @@ class Tick(Answer, frozen=True, kw_only=True, tag="tick"):
 
 Answered = Status | Tick | Lent | Ended | Refusal
 
-_requests: Final = msgspec.json.Decoder(Asked)
-_answers: Final = msgspec.json.Decoder(Answered)
+_requests: Final[msgspec.json.Decoder[Asked]] = msgspec.json.Decoder(Asked)
+_answers: Final[msgspec.json.Decoder[Answered]] = msgspec.json.Decoder(Answered)
 
 
 def encode(message: Request | Answer) -> bytes:

@@ -6,7 +6,7 @@ what is left; then sync rests but for a heartbeat, and the spine wakes once in `
 
 import logging
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from agent.blocks import Block
@@ -50,7 +50,7 @@ class Parking:
         store: Store,
         now_ns: int,
         *,
-        feeds: Callable[[], Sequence[Feed]],
+        feeds: Callable[[], Iterable[Feed]],
         linger: Callable[[float], None],
         connect: Callable[[], Sending],
         status: Callable[[str], None],
