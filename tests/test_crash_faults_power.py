@@ -26,7 +26,7 @@ from tests.power_cuts import BOOT, START_S, ZERO_S
 
 ROOT = Path(__file__).resolve().parents[1]
 FILM_S = 16
-CUTS = 16
+CUTS = 8
 AT_ONCE = 8
 TELEMETRY_S, VIDEO_S = 1.0, 2.0  # that a cut may cost, on a machine that lets nobody wait
 

@@ -19,7 +19,7 @@ from agent.dashcam.salvage import salvage
 from tests.dashcam_making import BOOT, S, film, film_h264, running
 
 ROOT = Path(__file__).resolve().parents[1]
-KILLS = 20
+KILLS = 12
 
 
 def written(path: Path) -> str:
@@ -34,7 +34,7 @@ def written(path: Path) -> str:
     return str(toml)
 
 
-def test_twenty_kills_cost_no_written_picture_and_leave_every_segment_whole(tmp_path: Path) -> None:
+def test_a_dozen_kills_cost_no_written_picture_and_leave_every_segment_whole(tmp_path: Path) -> None:
     toml, folder = written(tmp_path / "in"), tmp_path / "video"
     boot, rng, never = kernel_boot_id(), random.Random(4), threading.Event()
     killed_ns = []

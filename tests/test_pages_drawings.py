@@ -268,7 +268,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, Any
 
 
 @given(records=odd_records(), offset=st.none() | st.integers(-(2**61), 2**61))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_no_record_that_ingest_takes_can_break_a_page(
     served: tuple[Desk, Any], records: list[Record], offset: int | None
 ) -> None:

@@ -205,7 +205,7 @@ def test_a_key_that_cannot_be_read_just_now_ends_nothing_and_is_tried_again(capl
     assert [r.getMessage() for r in caplog.records].count("broker.key: cannot be read; tried again in 60 s") == 3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(lived=st.lists(st.tuples(st.sampled_from(sorted(LIVES)), st.integers(1, 300)), max_size=10))
 def test_no_order_of_signs_loses_an_open_trip_or_keeps_the_car_awake_for_ever(lived: list[tuple[str, int]]) -> None:
     car = Car()
@@ -218,7 +218,7 @@ def test_no_order_of_signs_loses_an_open_trip_or_keeps_the_car_awake_for_ever(li
     assert car.flushed
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(cuts=st.lists(st.integers(1, 1499), max_size=30) | st.just(list(range(25, 1500, 25))), hit=st.integers(5, 50))
 def test_what_is_kept_of_a_night_is_in_order_once_and_whole_around_a_knock(cuts: list[int], hit: int) -> None:
     from agent.power.quiet import Quiet

@@ -158,7 +158,7 @@ TROUBLES = ("nothing", "drop", "device", "receiver", "power", "lose", "cut", "pa
 
 
 @settings(
-    max_examples=24, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+    max_examples=14, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate)
 )  # a world is slow to shrink
 @given(st.integers(0, 2**32), st.lists(st.sampled_from(TROUBLES), min_size=5, max_size=60))
 def test_whatever_happens_packages_end_whole_and_their_folders_equal(seed: int, troubles: list[str]) -> None:
