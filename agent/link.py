@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -213,11 +214,11 @@ class Link:
             client.loop_stop()
 
     def _make_client(self) -> "Client":
-        from paho.mqtt.client import Client, MQTTv5, MQTTv311
+        from paho.mqtt.client import MQTTv5, MQTTv311
         from paho.mqtt.enums import CallbackAPIVersion
 
         five = self._version == "5"
-        client = Client(
+        client = _bounded_client()(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=MQTTv5 if five else MQTTv311,
@@ -331,6 +332,23 @@ class Link:
     ) -> None:
         kind = Refused if reason.value in REFUSALS else Down
         self._report(client, kind(f"broker {self.name}: {str(reason).lower()}"))
+
+
+@cache
+def _bounded_client() -> "type[Client]":
+    """Return paho's client, which ends the connection before it reads a packet beyond MAX_PACKET.
+
+    It tells the broker of that bound (MQTT 5) and does not hold it to it: 256 MiB would end a small box.
+    """
+    from paho.mqtt.client import Client
+
+    class Bounded(Client):
+        def _sock_recv(self, bufsize: int) -> bytes:
+            if bufsize > MAX_PACKET:
+                raise ConnectionError(f"a packet of {bufsize} bytes")
+            return super()._sock_recv(bufsize)
+
+    return Bounded
 
 
 def _send_at_once(_: "Client", __: Any, connection: Any) -> None:

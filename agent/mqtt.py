@@ -1,18 +1,25 @@
 """The uplink over MQTT: what sync talks to on a real device."""
 
-import queue
+import threading
 from collections.abc import Callable
+from typing import Final
 
 from agent import messages
 from agent.filemessages import CHUNK_TYPE
-from agent.link import BrokerSettings, Delivered, Happening, Link
+from agent.link import Arrived, BrokerSettings, Delivered, Happening, Link
+
+# Of messages that sync has not looked at: dozens of full answers. What is beyond it is asked for again.
+MOST_WAITING_BYTES: Final = 4 * 1024 * 1024
 
 
 class MqttUplink:
     """A device's connection to its broker: subscribes to what it is answered, leaves `offline` as its last will."""
 
     def __init__(self, settings: BrokerSettings, device: str) -> None:
-        self._happened: queue.SimpleQueue[Happening] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._happened: list[Happening] = []
+        self._waiting_bytes = 0
+        self.dropped = 0  # messages of a broker that floods
         self._wake: Callable[[], None] = lambda: None
         self._link = Link(
             settings,
@@ -38,9 +45,8 @@ class MqttUplink:
 
     def happenings(self) -> list[Happening]:
         """Return what happened since the last call, in order."""
-        found: list[Happening] = []
-        while not self._happened.empty():
-            found.append(self._happened.get())
+        with self._lock:
+            found, self._happened, self._waiting_bytes = self._happened, [], 0
         return found
 
     def close(self) -> None:
@@ -48,6 +54,13 @@ class MqttUplink:
         self._link.close()
 
     def _take(self, happening: Happening) -> None:
-        self._happened.put(happening)
+        with self._lock:
+            if isinstance(happening, Arrived):
+                size = len(happening.payload) + 1000  # and what holds it
+                if self._waiting_bytes + size > MOST_WAITING_BYTES:
+                    self.dropped += 1
+                    return
+                self._waiting_bytes += size
+            self._happened.append(happening)
         if not isinstance(happening, Delivered):  # it only prolongs patience, and is seen before that ends
             self._wake()

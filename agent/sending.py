@@ -1,11 +1,12 @@
 """Sync beside whatever fills the store: it sends what is there and tells where the car is."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import numpy as np
 
+from agent.answers import Belief
 from agent.clock import NS_PER_S, monotonic_ns, wait
 from agent.incident.folder import PACKAGES
 from agent.link import BrokerSettings
@@ -28,7 +29,7 @@ class Sending:
     """Sync in a thread: it sends what the store and the packages beside it hold and says where the car is.
 
     `on_health` takes what a person should know of the uplink; `on_bug` what ended the thread, if a bug did;
-    `on_command` and `on_consent` what came on these topics, unread.
+    `on_command` and `on_consent` what came on these topics, unread. `trusted` are the keys of receivers, in hex.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Sending:
         budget: BudgetSettings | None = None,
         on_command: Callable[[bytes], None] | None = None,
         on_consent: Callable[[bytes], None] | None = None,
+        trusted: Collection[str] = (),
     ) -> None:
         self._store = store
         self._boot = boot
@@ -62,6 +64,7 @@ class Sending:
             budget=counted,
             on_command=on_command,
             on_consent=on_consent,
+            belief=Belief(store.folder, trusted),
         )
         self._thread = SyncThread(sync, uplink, on_bug)
         self._thread.start()

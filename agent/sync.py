@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from agent import filemessages, messages
+from agent import answers, filemessages, messages
 from agent.chain import Entry
 from agent.clock import NS_PER_S
 from agent.link import Arrived, Delivered, Down, Happening, Refused, Up
@@ -57,8 +57,10 @@ class Sync:
         budget: Budget | None = None,
         on_command: Callable[[bytes], None] | None = None,
         on_consent: Callable[[bytes], None] | None = None,
+        belief: answers.Belief | None = None,
     ) -> None:
         self._unread = {"command": on_command, "consent": on_consent}  # what goes on as it came
+        self._belief = belief
         self._source = source
         self._uplink = uplink
         self._settings = settings or SyncSettings()
@@ -184,6 +186,8 @@ class Sync:
     def _take_message(self, arrived: Arrived) -> None:
         try:
             where = messages.address(arrived.topic)
+            if self._belief is not None and where.what in answers.PREFIXES:
+                self._belief.check(where.what, arrived.payload)
             if where.what == "files":
                 self._take_files(where.device, arrived.payload)
                 return
@@ -197,7 +201,8 @@ class Sync:
                 raise messages.MessageError("not our acknowledgement")
         except messages.MessageError as e:
             self.status = replace(self.status, ignored=self.status.ignored + 1)
-            self._once(f"ignored: {e}", logging.WARNING, f"ignored a message on {arrived.topic!r}: {e}")
+            forged: Literal["degraded"] | None = "degraded" if str(e) == answers.UNBELIEVED else None
+            self._once(f"ignored: {e}", logging.WARNING, f"ignored a message on {arrived.topic!r}: {e}", forged)
             return
         if ack.lineage != self._source.lineage:
             self._once(

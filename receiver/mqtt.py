@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from agent import clock, messages
+from agent import answers, clock, messages
 from agent.clock import NS_PER_S
 from agent.errors import RoadwitnessError
 from agent.filemessages import FILE_FILTER
@@ -57,8 +57,8 @@ class Reception(threading.Thread):
     """Receives until stopped; `on_end` is called when the thread ends, for whatever reason.
 
     `files` keeps the files of packages; `on_package` is called, in a thread of its own, for every package that became
-    whole (receiver.packages.arrived), again after a RoadwitnessError or OSError. `key` signs what devices are told of
-    their owners' consent; without it another process tells them.
+    whole (receiver.packages.arrived), again after a RoadwitnessError or OSError. `key` signs what devices are
+    answered, and told of their owners' consent; without it another process tells them of that.
     """
 
     def __init__(
@@ -314,7 +314,9 @@ class Reception(threading.Thread):
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
         for topic, payload, retain in outgoing:
-            self._link.publish(topic, payload, retain=retain)
+            what = messages.address(topic).what
+            signs = self._key if what in answers.PREFIXES else None
+            self._link.publish(topic, payload if signs is None else answers.sign(what, payload, signs), retain=retain)
 
     def _say(self, trouble: str, text: str) -> None:
         """Log a change of state; a steady state is silence."""
