@@ -7,14 +7,13 @@ from agent.blocks import Block, Frames
 from agent.clock import NS_PER_S
 from drivers.decode.interleave import interleave
 from drivers.decode.obd import ObdDecoder
-from drivers.decode.profile import Profile, identify
+from drivers.decode.profile import IDENTIFY_SHARE, Profile, identify
 from drivers.decode.tables import Decoder, compile_entries
 
 # ISO 15765-4: functional and physical requests and their answers, 11 bits and the upper half of 29
 OBD_IDS: Final = frozenset({0x7DF, *range(0x7E0, 0x7F0)})
 OBD_IDS_29: Final = frozenset({0x18DA, 0x18DB})
 OBD_REJECTED: Final = ("sequence_errors", "timeouts", "malformed", "oversized", "unknown_pids", "not_available")
-IDENTIFY_SHARE: Final = 0.5  # of a profile's ids that must be on the bus before it is taken unasked
 
 
 class Decode:
