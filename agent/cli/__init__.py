@@ -7,12 +7,13 @@ what feeds it in tests, it only knows that such a command exists.
 import json
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from agent.errors import RoadwitnessError
+from agent.errors import ConfigError, RoadwitnessError
 
 # command -> (module:typer app, one line for --help)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
@@ -32,6 +33,15 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "warm": ("agent.cli.warm:app", "Compile the kernels now, so that the first start is fast."),
 }
 
+# command -> what else of the product it needs beside its own module; those in agent.cli need the drivers' libraries
+NEEDS: Final[dict[str, tuple[str, ...]]] = {"demo": ("receiver", "drivers"), "verify": ()}
+
+
+def here(name: str) -> bool:
+    """Say whether a command's part of the product is installed: a box lacks the receiver, a server the drivers."""
+    top = COMMANDS[name][0].partition(".")[0]
+    return all(find_spec(part) for part in (top, *NEEDS.get(name, ("drivers",) if top == "agent" else ())))
+
 
 class _Command(TyperCommand):
     """A row of the table: shows its help line unloaded, becomes the real command when it is used."""
@@ -46,11 +56,16 @@ class _Commands(TyperGroup):
     """The table as a Typer group."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return [name for name in COMMANDS if here(name)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
+        if not here(cmd_name):
+            part = "receiver" if COMMANDS[cmd_name][0].startswith("receiver") else "box"
+            raise ConfigError(
+                f"{cmd_name} is a command of the {part}'s package or a checkout, which are not installed here"
+            )
         return _Command(cmd_name, help=COMMANDS[cmd_name][1])
 
 
