@@ -37,10 +37,15 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 NEEDS: Final[dict[str, tuple[str, ...]]] = {"demo": ("receiver", "drivers"), "verify": ()}
 
 
+def parts(name: str) -> tuple[str, ...]:
+    """Return the packages of the product that a command needs."""
+    top = COMMANDS[name][0].partition(".")[0]
+    return (top, *NEEDS.get(name, ("drivers",) if top == "agent" else ()))
+
+
 def here(name: str) -> bool:
     """Say whether a command's part of the product is installed: a box lacks the receiver, a server the drivers."""
-    top = COMMANDS[name][0].partition(".")[0]
-    return all(find_spec(part) for part in (top, *NEEDS.get(name, ("drivers",) if top == "agent" else ())))
+    return all(find_spec(part) for part in parts(name))
 
 
 class _Command(TyperCommand):
