@@ -202,9 +202,9 @@ def attribute(kind: int, data: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
 
 
-def newlink(can: bytes, *, flags: int = 1, kind: bytes = b"can\0") -> bytes:
+def newlink(can: bytes, *, flags: int = 1, kind: bytes = b"can\0", counted: bytes = b"") -> bytes:
     body = struct.pack("=BxHiII", 0, 280, 3, flags, 0) + attribute(3, b"can0\0") + attribute(4, struct.pack("=I", 16))
-    body += attribute(18 | 0x8000, attribute(1, kind) + attribute(2, can))
+    body += attribute(18 | 0x8000, attribute(1, kind) + attribute(2, can) + attribute(3, counted))
     return struct.pack("=IHHII", 16 + len(body), 16, 0, 1, 0) + body
 
 
@@ -219,6 +219,15 @@ def test_bit_rate_listen_only_and_state_are_read_from_the_kernels_message():
     assert (normal.listen_only, normal.up, normal.restart_ms) == (False, False, 0)
     virtual = parse_link(newlink(b"", kind=b"vcan\0"))
     assert (virtual.kind, virtual.bit_rate, virtual.listen_only) == ("vcan", None, None)
+
+
+def test_a_controllers_error_counters_are_read_where_it_has_them():
+    counted = struct.pack("=6I", 41, 3, 2, 1, 7, 5)
+    link = parse_link(newlink(attribute(8, struct.pack("=HH", 128, 96)), counted=counted))
+    assert (link.sent_errors, link.received_errors) == (128, 96)
+    assert (link.happened["bus_error"], link.happened["bus_off"], link.happened["restarts"]) == (41, 1, 5)
+    silent = parse_link(newlink(b""))
+    assert (silent.sent_errors, silent.happened) == (None, {})
 
 
 def test_the_loopback_interface_is_no_can_and_a_missing_one_is_none():

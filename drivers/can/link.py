@@ -3,7 +3,7 @@
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 _GETLINK, _NEWLINK, _REQUEST, _ERROR = 18, 16, 1, 2
@@ -11,13 +11,15 @@ _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr
 _INFO: Final = struct.Struct("=BxHiII")  # ifinfomsg
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 3, 4, 18
-_INFO_KIND, _INFO_DATA = 1, 2
-_CAN_BITTIMING, _CAN_STATE, _CAN_CTRLMODE, _CAN_RESTART_MS = 1, 4, 5, 6
+_INFO_KIND, _INFO_DATA, _INFO_STATISTICS = 1, 2, 3
+_CAN_BITTIMING, _CAN_STATE, _CAN_CTRLMODE, _CAN_RESTART_MS, _CAN_ERRORS = 1, 4, 5, 6, 8
 _NESTED_BITS: Final = 0x3FFF  # an attribute's type without the nested and byte-order flags
 _UP: Final = 1
 _LISTEN_ONLY: Final = 2
 _STATES: Final = ("error-active", "error-warning", "error-passive", "bus-off", "stopped", "sleeping")
 _LARGEST: Final = 65_536
+# struct can_device_stats, in this order
+_STATISTICS: Final = ("bus_error", "error_warning", "error_passive", "bus_off", "arbitration_lost", "restarts")
 
 CANFD_MTU: Final = 72
 
@@ -34,6 +36,9 @@ class Link:
     listen_only: bool | None = None
     state: str = ""
     restart_ms: int = 0  # 0: after bus-off the controller stays off until someone restarts it
+    sent_errors: int | None = None  # the controller's own counters, 0 to 255, None where it does not tell them …
+    received_errors: int | None = None  # … 96 is error-warning, 128 error-passive
+    happened: dict[str, int] = field(default_factory=dict)  # since the interface was made: bus_error, bus_off …
 
 
 def link_of(name: str) -> Link | None:
@@ -63,12 +68,20 @@ def parse_link(message: bytes) -> Link | None:
     link_kind = _text(info.get(_INFO_KIND, b""))
     rate = mode = None
     state = ""
+    sent = received = None
+    happened: dict[str, int] = {}
     if link_kind == "can":
         rate = _u32(can.get(_CAN_BITTIMING, b"")) or None
         controls = can.get(_CAN_CTRLMODE, b"")  # struct can_ctrlmode: mask, flags
         mode = bool(_u32(controls[4:]) & _LISTEN_ONLY) if len(controls) >= 8 else None
         number = _u32(can[_CAN_STATE]) if _CAN_STATE in can else len(_STATES)
         state = _STATES[number] if number < len(_STATES) else ""
+        errors = can.get(_CAN_ERRORS, b"")  # struct can_berr_counter: txerr, rxerr
+        if len(errors) >= 4:
+            sent, received = int.from_bytes(errors[:2], "little"), int.from_bytes(errors[2:4], "little")
+        counted = info.get(_INFO_STATISTICS, b"")
+        if len(counted) >= 4 * len(_STATISTICS):
+            happened = {name: _u32(counted[4 * i :]) for i, name in enumerate(_STATISTICS)}
     return Link(
         _text(found.get(_IFLA_IFNAME, b"")),
         link_kind,
@@ -78,6 +91,9 @@ def parse_link(message: bytes) -> Link | None:
         mode,
         state,
         _u32(can.get(_CAN_RESTART_MS, b"")) if link_kind == "can" else 0,
+        sent,
+        received,
+        happened,
     )
 
 
