@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Final, Self
 
 from agent import clock
 from agent.clip.clipper import Clipper
-from agent.commands.clips import Clips
 from agent.commands.commands import Commands
+from agent.commands.configure import Trial
 from agent.commands.inbox import Inbox
 from agent.commands.policy import by_settings
+from agent.commands.works import works
 from agent.dashcam.watch import VIDEO
 from agent.evidence.packager import Packager
 from agent.evidence.timestamp import Stamper
+from agent.house import House
 from agent.incident.folder import PACKAGES
 from agent.records import Event, Health
 from agent.store import Store
@@ -41,9 +43,11 @@ class Clerk(threading.Thread):
         on_bug: Callable[[BaseException], None] | None = None,
         commands: Commands | None = None,
         inbox: Inbox | None = None,
+        trial: Trial | None = None,
     ) -> None:
         super().__init__(name="evidence", daemon=True)
         self._commands = commands
+        self._trial = trial
         self._woken = Inbox().woken if inbox is None else inbox.woken
         self._clipper = clipper
         self._packager = packager
@@ -65,20 +69,22 @@ class Clerk(threading.Thread):
         inbox: Inbox | None = None,
         on_health: Callable[[Health], None] | None = None,
         allows: Callable[[str], bool] = lambda _: False,
+        house: House | None = None,
     ) -> Self:
         """Make the clerk of the store in `folder`; it heeds the commands that come into `inbox`.
 
-        `allows` says to which purposes the owner agrees.
+        `allows` says to which purposes the owner agrees; `house` is the daemon, without which commands only read.
         """
         packages = folder / PACKAGES
         clipper = Clipper(store, packages, folder / VIDEO, boot, settings.clips, now_ns)
         packager = Packager(store, packages, boot, clipper.material)
-        commands = None
+        commands = trial = None
         if inbox is not None:
-            works = {"clip": Clips(store, packages, folder / VIDEO, boot, clipper, settings.clips)}
+            known = works(store, boot, settings, clipper, house, on_bug or _raised)
             policy = by_settings(settings.commands, allows)
-            commands = Commands(store, boot, settings.commands, inbox, works, policy, on_health)
-        return cls(clipper, packager, Stamper(packages, settings.evidence), on_told, on_bug, commands, inbox)
+            commands = Commands(store, boot, settings.commands, inbox, known, policy, on_health)
+            trial = None if house is None else Trial(house, now_ns)
+        return cls(clipper, packager, Stamper(packages, settings.evidence), on_told, on_bug, commands, inbox, trial)
 
     def run(self) -> None:
         """Work until `stop`."""
@@ -98,6 +104,8 @@ class Clerk(threading.Thread):
         answered = self._commands is not None and self._commands.tend(now_ns)
         if answered:
             self._on_told()
+        if self._trial is not None:
+            self._trial.tend(now_ns)
         self._clipper.tend(now_ns)
         told = bool(self._packager.tend(now_ns))
         if told:
@@ -127,3 +135,8 @@ class Clerk(threading.Thread):
         if self.is_alive():
             self.join(seconds)
         self._stamper.close()
+
+
+def _raised(bug: BaseException) -> None:
+    """End a thread of a command with its bug where nobody takes it."""
+    raise bug

@@ -9,7 +9,7 @@ can pass for a command.
 import re
 import secrets
 from collections.abc import Collection
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -37,6 +37,7 @@ Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{
 Actor = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,64}(?!\n)$")]
 # Below 2^62, so that sums and differences of two stay within 64 bits.
 UtcNs = Annotated[int, msgspec.Meta(ge=0, le=2**62 - 1)]
+Key = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,32}(\.[a-z_0-9]{1,32}){1,3}(?!\n)$")]  # of a setting: table.key
 Camera = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}(?!\n)$")]
 
 _LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}")
@@ -71,6 +72,60 @@ class ClipArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     to_utc_ns: UtcNs
     cameras: Annotated[list[Camera], msgspec.Meta(max_length=8)] = []
 
+
+class TrackArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `track` asks for: every position of a time that has passed, as exactly as the device holds it."""
+
+    from_utc_ns: UtcNs
+    to_utc_ns: UtcNs
+
+
+class DoctorArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `doctor` asks for: all that the doctor examines, or the groups that are named."""
+
+    groups: Annotated[list[Name], msgspec.Meta(max_length=32)] = []
+
+
+class BundleArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `bundle` asks for: the support bundle; with exact places only where the owner agrees to tracks."""
+
+    with_position: bool = False
+
+
+class LevelArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `log_level` asks for: how much the agent writes into its log, and for how long."""
+
+    level: Literal["debug", "info", "warning"]
+    seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)]
+
+
+class ConfigArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `config` asks for: values laid over agent.toml, as TOML, and keys that get their own value there again.
+
+    They are on trial: a device that is not heard from again within so many seconds takes the former ones by itself.
+    """
+
+    toml: Annotated[str, msgspec.Meta(max_length=2048)] = ""
+    drop: Annotated[list[Key], msgspec.Meta(max_length=64)] = []
+    within_s: Annotated[int, msgspec.Meta(ge=5, le=7200)] = 600
+
+
+class NoArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What commands take that need no more than their name."""
+
+
+# command -> its arguments; a device may refuse any of them ([commands] allow)
+ARGUMENTS: Final[dict[str, type[msgspec.Struct]]] = {
+    "clip": ClipArguments,
+    "track": TrackArguments,
+    "doctor": DoctorArguments,
+    "dtc": NoArguments,
+    "bundle": BundleArguments,
+    "log_level": LevelArguments,
+    "config": ConfigArguments,
+    "restart_agent": NoArguments,
+    "restart_dashcam": NoArguments,
+}
 
 _signed: Final = msgspec.json.Decoder(SignedCommand)
 _commands: Final = msgspec.json.Decoder(Command)

@@ -30,6 +30,7 @@ from agent.feeds import Feeds
 from agent.governed import Governed
 from agent.guard.ending import tell_cut
 from agent.guard.guard import Guard
+from agent.house import House
 from agent.incident.folder import PACKAGES
 from agent.incident.recorder import Recorder
 from agent.incident.recovery import take_up
@@ -44,7 +45,7 @@ from agent.power.parking import TICK_S, Parking
 from agent.records import Clock, Crash, Event, Health, Record, TimeQuality
 from agent.recovery import finish_boot, resumed
 from agent.sending import Sending
-from agent.settings import AgentConfig, load_agent
+from agent.settings import AgentConfig, load_agent, start_agent
 from agent.spine import Spine
 from agent.store import Store
 from agent.timekeeping import Timekeeper
@@ -213,6 +214,7 @@ class Daemon:
             None if self._recording else self._inbox,  # the time of a recording is not the commands' time
             self._intake.tell,
             self._allows,
+            House(self._place.folder, self._place.config, self.stop, pipeline.busy, pipeline.heard),
         )
         self._clerk.start()
 
@@ -382,7 +384,7 @@ class Daemon:
         """Take new values: the uplink's at once, thresholds when no trip is going on, others at a restart."""
         self._reloading = False
         try:
-            settings = load_agent(self._place.config)
+            settings = load_agent(self._place.config, self._place.folder)
             if any(getattr(settings, n) != getattr(self._settings, n) for n in AT_ONCE):
                 self._send_anew(store, pipeline, settings)
         except RoadwitnessError as wrong:
@@ -451,6 +453,6 @@ class Daemon:
 
 def run(config: Path | None, folder: Path, on_daemon: Callable[[Daemon], None]) -> None:
     """Load the configuration and run the daemon on `folder`; `on_daemon` gets it before it starts, for signals."""
-    daemon = Daemon(load_agent(config), Place(folder, config, watchdog=Watchdog.of_systemd()))
+    daemon = Daemon(start_agent(config, folder), Place(folder, config, watchdog=Watchdog.of_systemd()))
     on_daemon(daemon)
     daemon.run()

@@ -69,6 +69,18 @@ class Pipeline:
             self.incidents.step(block, output)
         return output
 
+    def busy(self) -> str:
+        """Say why the agent should not end now, "" where it may; any thread may ask."""
+        if self.spine.driving:
+            return "the car is on a trip"
+        growing = self.incidents is not None and self.incidents.recorder.growing
+        return "a crash is being recorded" if growing else ""
+
+    def heard(self) -> bool | None:
+        """Say whether the receiver answers; None while nothing is sent. Any thread may ask."""
+        sending = self.sending
+        return None if sending is None else sending.heard
+
     def tend(self) -> None:
         """Try again what the disk refused."""
         if self.incidents is not None:

@@ -92,6 +92,11 @@ class Sending:
         return self._packages_left() == 0
 
     @property
+    def heard(self) -> bool:
+        """Say whether the receiver has answered on the present connection."""
+        return self._thread.status.phase == "sending"
+
+    @property
     def progress(self) -> int:
         """Return a number that grows with what the receiver acknowledges and with every byte of a file that is sent."""
         return sum(self._store.positions().values()) + self._thread.status.files.sent

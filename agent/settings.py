@@ -1,7 +1,10 @@
 """All that `agent.toml` may say, one table for each part, assembled from the parts' own settings."""
 
+import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agent.clip.settings import ClipSettings
 from agent.commands.settings import CommandSettings
@@ -10,6 +13,7 @@ from agent.consent.settings import ConsentSettings
 from agent.crash.settings import CrashSettings
 from agent.detect.settings import DetectionSettings
 from agent.devices import DriverTables
+from agent.errors import ConfigError, StoreError
 from agent.evidence.settings import EvidenceSettings
 from agent.feed import FeedSettings
 from agent.fuse.settings import FusionSettings
@@ -17,11 +21,14 @@ from agent.guard.settings import GuardSettings, VehicleSettings
 from agent.incident.settings import IncidentSettings
 from agent.ladder import LadderSettings
 from agent.link import BrokerSettings
+from agent.overlay import VALUES, Overlay, laid_over
 from agent.power.settings import PowerRules
 from agent.store.database import StoreSettings
 from agent.trips import TripSettings
 from agent.uplink import SyncSettings
 from agent.upload.settings import BudgetSettings, UploadSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,38 @@ class AgentConfig:
             raise ValueError("sync.window and upload.window together must not exceed broker.in_flight")
 
 
-def load_agent(path: Path | None = None) -> AgentConfig:
-    """Read `agent.toml` (`path`, or this machine's) over the defaults."""
+def load_agent(path: Path | None = None, folder: Path | None = None) -> AgentConfig:
+    """Read `agent.toml` (`path`, or the one in the configuration folder) over the defaults.
+
+    With the store's `folder` what was changed from afar (agent.overlay) is laid over it; where that is wrong it is told
+    and left out.
+    """
     path = path or settings_file("agent.toml")
-    return build(AgentConfig, read_toml(path), str(path))
+    table = read_toml(path)
+    if folder is not None:
+        try:
+            above = Overlay(folder).in_force()
+            return overlaid(table, above, path) if above else build(AgentConfig, table, str(path))
+        except ConfigError as wrong:
+            log.error("%s; what was changed from afar is left out", wrong)
+    return build(AgentConfig, table, str(path))
+
+
+def overlaid(table: dict[str, Any], above: dict[str, Any], path: Path) -> AgentConfig:
+    """Return the settings of agent.toml's `table` with other values laid over it; raise ConfigError."""
+    return build(AgentConfig, laid_over(table, above), f"{path} with {VALUES}")
+
+
+def start_agent(path: Path | None, folder: Path) -> AgentConfig:
+    """Read the settings for a start of the agent on `folder`: what is on trial is counted, or taken back if wrong."""
+    overlay = Overlay(folder)
+    overlay.start()
+    path = path or settings_file("agent.toml")
+    change = overlay.change()
+    if change is not None and change.state == "trial":
+        try:
+            return overlaid(read_toml(path), overlay.table(), path)
+        except ConfigError as wrong:
+            with suppress(StoreError):  # the disk refuses: it is left out below, and taken back at another start
+                overlay.drop(str(wrong))
+    return load_agent(path, folder)

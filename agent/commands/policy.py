@@ -10,20 +10,23 @@ from agent.commands.settings import CommandSettings
 Policy = Callable[[Command], str]
 
 # What gives away what only the owner may: command -> the purpose that must be agreed to.
-SENSITIVE: Final = {"clip": "clip"}
+SENSITIVE: Final = {"clip": "clip", "track": "track"}
+PLACES: Final = "with_position"  # an argument that asks for exact places beside what else is asked for
 NO_CONSENT: Final = "the owner does not agree to it, as far as this device knows ([consent], or the receiver's word)"
 
 
 def by_settings(settings: CommandSettings, allows: Callable[[str], bool]) -> Policy:
     """Return the policy: what `agent.toml` allows, and sensitive commands only where the owner `allows` their purpose.
 
-    A clip shows people and places; no insurer sees one of everyday driving without the owner's word.
+    A clip shows people and places, a track whereabouts; no insurer sees them of everyday driving without his word.
     """
 
     def refusal(command: Command) -> str:
         if command.command not in settings.allow:
             return f"'{command.command}' is not allowed on this device ([commands] allow)"
         if command.command in SENSITIVE and not allows(SENSITIVE[command.command]):
+            return NO_CONSENT
+        if command.arguments.get(PLACES) and not allows(SENSITIVE["track"]):
             return NO_CONSENT
         return ""
 

@@ -29,6 +29,7 @@ _RESTS_ON: Final[dict[str, tuple[str, ...]]] = {
     "recording": (),
     "video": ("recording",),
     "clip": ("recording", "video"),
+    "track": ("recording",),
 }
 
 

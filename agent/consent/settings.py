@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-PURPOSES: Final = ("recording", "video", "clip")  # what a device does; a receiver knows others beside
+PURPOSES: Final = ("recording", "video", "clip", "track")  # what a device does; a receiver knows others beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class ConsentSettings:
 
     # Where the paper is, e.g. "sheet 4711 of 2026-11-01"; "": nobody has agreed, and nothing but health is kept.
     sheet: str = ""
-    purposes: tuple[str, ...] = ("recording", "video")  # that the sheet covers; clip: video on request
+    purposes: tuple[str, ...] = ("recording", "video")  # that the sheet covers; clip, track: on request
 
     def __post_init__(self) -> None:
         """Refuse purposes that a device does not have, and ones without what they rest on."""

@@ -18,6 +18,7 @@ from agent.dashcam.camera import CameraAtWork, Maker, make_camera
 from agent.dashcam.health import Judge
 from agent.dashcam.keeping import Work
 from agent.dashcam.quota import Quota
+from agent.dashcam.restarting import Restarting
 from agent.dashcam.resting import may_rest
 from agent.dashcam.salvage import salvage
 from agent.dashcam.segments import cameras, names
@@ -82,6 +83,7 @@ class Dashcam:
         self._quota = Quota(folder, most, config.min_free_bytes)
         self._watched: list[Watched] = []
         self._second_ns = 0
+        self._restarting: Restarting | None = None
 
     def stop(self) -> None:
         """End as soon as the growing segments are whole; a signal handler may call it."""
@@ -122,6 +124,7 @@ class Dashcam:
             self._watched.append(Watched(at_work, judge, hangs))
         for name in set(cameras(self._folder)) - self._config.cameras.keys():
             (self._folder / name / FILE).unlink(missing_ok=True)  # nobody will refresh it
+        self._restarting = Restarting(self._folder)
         self._quota.begin()
         self._quota.make_room()
         withheld = is_withheld(self._folder)
@@ -143,6 +146,9 @@ class Dashcam:
         if now_ns < self._second_ns:
             return
         self._second_ns = now_ns + NS_PER_S
+        if self._restarting is not None and self._restarting.wanted():
+            log.warning("ends, to be started again: a command asks for it")
+            self._ends = True
         withheld = is_withheld(self._folder)
         resting = withheld or (self._config.rest_parked and may_rest(self._folder, self._boot, now_ns))
         for watched in self._watched:

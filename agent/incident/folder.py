@@ -104,6 +104,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = ""  # … who gave it …
     why: str = ""  # … and why
     kind: Literal["clip", "answer"] = "clip"  # an answer has no video, and its files stand there with this one
+    told: str = ""  # what an answer says, in one sentence
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,8 @@ class Recorder:
 
     @property
     def growing(self) -> bool:
-        """Say whether samples that come now belong to a record."""
-        return any(incident.over is None for incident in self._open.values())
+        """Say whether samples that come now belong to a record; any thread may ask."""
+        return any(incident.over is None for incident in list(self._open.values()))
 
     def mount_known(self, mount: Mount) -> None:
         """Take how the box sits in the car from `mount.t_ns` on."""

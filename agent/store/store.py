@@ -113,6 +113,10 @@ class Store:
         rows = self._database.rows("SELECT id FROM boot WHERE NOT recorded ORDER BY number DESC LIMIT 1")
         return rows[0][0] if rows else None
 
+    def boots(self) -> list[str]:
+        """Return the ids of all boots that were driven, not replayed, the first one first."""
+        return [id_ for (id_,) in self._database.rows("SELECT id FROM boot WHERE NOT recorded ORDER BY number")]
+
     def span(self, boot: str) -> tuple[int, int] | None:
         """Return the first and the last time of the samples stored of a boot; None where there are none."""
         (found,) = self._database.rows(
