@@ -47,9 +47,10 @@ class Adapter:
     refused: list[str] = field(default_factory=list)  # commands its version must have
     clone: bool = False
 
-    def describe(self) -> str:
-        """Say in one line what it is and what it lacks."""
-        lacks = [
+    @property
+    def quirks(self) -> list[str]:
+        """Say what its settings lack, in a few words each."""
+        return [
             text
             for text, lacking in (
                 ("echo stays on", self.echo),
@@ -57,11 +58,22 @@ class Adapter:
                 ("no headers", not self.headers),
                 ("spaces stay", self.spaces),
                 ("no voltage", not self.voltage),
-                ("no count of answers", self.counted is False),
-                ("one parameter a request", self.most == 1),
                 (f"refuses {' '.join(self.refused)}", bool(self.refused)),
             )
             if lacking
+        ]
+
+    def told(self) -> dict[str, str]:
+        """Return what it is, for programs: name, baud, lacks, and "clone" where it is one."""
+        known = {"name": self.name, "baud": str(self.baud), "lacks": ", ".join(self.quirks)}
+        return known | ({"clone": "yes"} if self.clone else {})
+
+    def describe(self) -> str:
+        """Say in one line what it is and what it lacks."""
+        lacks = [
+            *self.quirks,
+            *(["no count of answers"] if self.counted is False else []),
+            *(["one parameter a request"] if self.most == 1 else []),
         ]
         kind = "clone" if self.clone else "adapter"
         return f"{self.name or 'nameless'} {kind} at {self.baud} baud" + (f": {', '.join(lacks)}" if lacks else "")
