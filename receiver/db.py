@@ -48,6 +48,7 @@ FURTHER: Final = (
     "receiver.rating.tables",
     "receiver.people.tables",
     "receiver.api.tables",
+    "receiver.authority.tables",
 )
 
 metadata = MetaData()

@@ -10,6 +10,7 @@ import msgspec
 
 from agent.errors import ConfigError, near_names
 from agent.link import BrokerSettings
+from receiver.authority.settings import EnrolmentSettings
 from receiver.jt808.settings import Jt808Settings
 from receiver.renewals.settings import NoticeSettings
 from receiver.webhooks.settings import HookSettings
@@ -105,6 +106,7 @@ class ReceiverSettings:
     people: PeopleSettings = field(default_factory=PeopleSettings)
     files: FileSettings = field(default_factory=FileSettings)
     commands: CommandKeySettings = field(default_factory=CommandKeySettings)
+    enrolment: EnrolmentSettings = field(default_factory=EnrolmentSettings)
     jt808: Jt808Settings = field(default_factory=Jt808Settings)
     renewals: NoticeSettings = field(default_factory=NoticeSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)

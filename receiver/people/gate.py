@@ -17,6 +17,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from agent import enrolmentmessages
 from receiver import access
 from receiver.access import Look
 from receiver.people import secrets, sessions, tokens
@@ -27,7 +28,9 @@ SIGN_IN: Final = "/sign-in"
 API: Final = "/api/"
 STATIC: Final = "/static/"
 # Paths, as routes write them, that anybody may ask for.
-OPEN: Final = frozenset({SIGN_IN, "/sign-in/factor", "/sign-in/enrol", "/enter/{secret}", "/health"})
+OPEN: Final = frozenset(
+    {SIGN_IN, "/sign-in/factor", "/sign-in/enrol", "/enter/{secret}", "/health", *enrolmentmessages.PATHS}
+)
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 FIELD: Final = "csrf"  # of a form
 HEADER: Final = "x-csrf"  # of a script that posts without a form
