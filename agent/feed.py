@@ -8,10 +8,11 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from agent import clock
+from agent.account import Account
 from agent.clock import NS_PER_S
 from agent.errors import DriverError
 from agent.intake import Intake
@@ -99,6 +100,7 @@ class Feed(threading.Thread):
         self._learned: dict[str, dict[str, str]] = {}
         self._facts_due_ns = 0
         self._rest: Rest = before._rest if before is not None else Rest()
+        self.account: Account = Account("opening", clock.monotonic_ns()) if before is None else replace(before.account)
         self.ended = False  # the driver has nothing more to give: a recording is over
 
     def run(self) -> None:
@@ -123,6 +125,29 @@ class Feed(threading.Thread):
     def wake(self) -> None:
         """Ask and read again at once; any thread may call it."""
         self._rest.end(self._driver)
+
+    def lend(self) -> None:
+        """Close the device for somebody else, parked or not, until `take_back`; `account` says when it is closed."""
+        self._rest.lend()
+
+    def take_back(self) -> None:
+        """Open the device again, unless the car is parked and it is closed for that."""
+        self._rest.take_back()
+
+    @property
+    def lent(self) -> bool:
+        """Say whether the device is meant for somebody else now."""
+        return self._rest.lent
+
+    @property
+    def resting(self) -> bool:
+        """Say whether the device is left alone because the car is parked."""
+        return not self._rest.awake
+
+    @property
+    def told(self) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        """Return states and facts as told last, by source."""
+        return dict(self._told), dict(self._learned)
 
     def hanging(self, now_ns: int) -> str | None:
         """Return the step in which the driver hangs, None while it does not."""
@@ -155,6 +180,7 @@ class Feed(threading.Thread):
         limit_s = self._settings.open_s if step == "open" else self._settings.hang_s
         detail = f"{self.name}: hangs in {step} for {limit_s:g} s; the device is opened anew"
         since_ns = now_ns if self._lost_since_ns is None else self._lost_since_ns
+        self.account.failed(detail, now_ns)
         if self._lost_since_ns is None:
             log.warning("%s", detail)
             self._tell(now_ns, "lost", detail)
@@ -170,6 +196,11 @@ class Feed(threading.Thread):
 
     def _live(self) -> None:
         while not self._stopping.is_set() and not self.ended:
+            if self._rest.closed:
+                self._intake.leave(self.name)
+                self.account.note("closed", clock.monotonic_ns())
+                self._rest.while_closed(self._stopping)
+                continue
             try:
                 self._session()
             except DriverError as trouble:
@@ -177,19 +208,21 @@ class Feed(threading.Thread):
                     self._lost(trouble)
             finally:
                 self._during("close", self._driver.close)
-            if self._rest.closed:
-                self._intake.leave(self.name)
-                self._rest.while_closed(self._stopping)
-            elif not self.ended and not self._stopping.is_set():
-                clock.wait(self._stopping, self._pause_s())
+            if not (self._rest.closed or self.ended or self._stopping.is_set()):
+                self._rest.between_attempts(self._pause_s())
         if not self._stopping.is_set():
+            self.account.note("ended", clock.monotonic_ns())
             self._intake.leave(self.name)
 
     def _session(self) -> None:
         """Open and read until trouble, the end, or `stop`."""
         self._rest.apply(self._driver)
+        if self._lost_since_ns is None:
+            self.account.note("opening", clock.monotonic_ns())
         self._during("open", self._driver.open)
         self._opened_ns = clock.monotonic_ns()
+        if self._lost_since_ns is None:
+            self.account.note("open", self._opened_ns)
         while not self._stopping.is_set() and not self._rest.closed:
             block = self._during("read", lambda: self._driver.read(self._rest.read_s(READ_S)))
             if block is None:
@@ -199,6 +232,8 @@ class Feed(threading.Thread):
                 return  # given up while it hung: a successor reads the device
             now_ns = clock.monotonic_ns()
             if len(block):
+                self.account.samples += len(block)
+                self.account.newest_ns = now_ns
                 self._intake.put(self.name, block, now_ns, patient=self._patient, unless=self._given_up)
             self._well(now_ns, len(block) > 0)
             self._rest.between_reads()
@@ -223,6 +258,7 @@ class Feed(threading.Thread):
         self._spoken |= spoke
         if now_ns >= self._facts_due_ns:  # the question whether it knows any is slow, too
             self._facts_due_ns = now_ns + FACTS_NS
+            self.account.counts = self._counts()
             for fact in self._driver.health() if isinstance(self._driver, Knowing) else ():
                 if (self._told.get(fact.source, "ok"), self._learned.get(fact.source, {})) != (fact.state, fact.facts):
                     self._told[fact.source], self._learned[fact.source] = fact.state, fact.facts
@@ -232,6 +268,7 @@ class Feed(threading.Thread):
         self._losses += 1
         self._attempts += 1
         self._intake.leave(self.name)
+        self.account.failed(str(trouble), clock.monotonic_ns())
         if self._lost_since_ns is None:
             self._lost_since_ns = clock.monotonic_ns()
             log.warning("%s; it is tried again until it works", trouble)
@@ -244,15 +281,19 @@ class Feed(threading.Thread):
         text = f"{self.name}: works again after {_words(away_s)} and {tries} attempt{'s' if tries > 1 else ''}"
         log.warning("%s", text)
         self._lost_since_ns, self._attempts = None, 0
+        self.account.note("open", now_ns)
         self._tell(now_ns, "ok", text)
 
     def _tell(self, t_ns: int, state: str, detail: str) -> None:
         self._told[self.name] = state
-        counts = dict(self._driver.counts) if isinstance(self._driver, Counting) else {}
-        counts = {k: v for k, v in (counts | self._intake.counts(self.name)).items() if v}
         self._intake.tell(
-            Health(t_ns=t_ns, source=self.name, state=state, detail=detail, counts=counts)  # type: ignore[arg-type]
+            Health(t_ns=t_ns, source=self.name, state=state, detail=detail, counts=self._counts())  # type: ignore[arg-type]
         )
+
+    def _counts(self) -> dict[str, int]:
+        """Return the driver's and the queue's counters that are not 0."""
+        counts = dict(self._driver.counts) if isinstance(self._driver, Counting) else {}
+        return {k: v for k, v in (counts | self._intake.counts(self.name)).items() if v}
 
     def _pause_s(self) -> float:
         """Return the wait before the next attempt, with jitter of half of it: adapters share one USB hub."""

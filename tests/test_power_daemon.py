@@ -120,6 +120,10 @@ class Receiver:
         return True
 
     @property
+    def heard(self) -> bool:
+        return self.slow_s is not None
+
+    @property
     def progress(self) -> int:
         return sum(self.store.positions().values())
 

@@ -276,7 +276,7 @@ class Device:
 class _Quiet:
     """In place of sync, which has a clock of its own and tests of its own."""
 
-    stopped = True
+    stopped, heard = True, False
 
     def tell(self, output: object) -> None:
         pass
