@@ -225,6 +225,7 @@ class Fused(msgspec.Struct, frozen=True, kw_only=True):
     longitude: float | None = None
     heading_deg: float | None = None
     sources: list[str] = []  # that agree on the speed
+    mount: float | None = None  # 0..1, confidence in the learned orientation of the box
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
