@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "verify": ("agent.cli.verify:app", "Check the package of a crash: was anything altered, removed or added?"),
     "store": ("agent.cli.store:store_app", "Check, prune or describe a store."),
     "vault": ("agent.cli.vault:app", "Encrypt the store and the video, with a key that is sealed to this box."),
+    "support-bundle": ("agent.cli.support:app", "Make one file that shows a desk what is wrong with this box."),
     "receiver": ("receiver.cli:app", "Run the insurer's receiver and manage its devices."),
     "sim": ("sim.cli:app", "Record drives of the virtual car, with the truth beside them."),
     "warm": ("agent.cli.warm:app", "Compile the kernels now, so that the first start is fast."),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.clip.clipper import Clipper
+from agent.commands.bundling import Bundling
 from agent.commands.clips import Clips
 from agent.commands.commands import Work
 from agent.commands.configure import Configure
@@ -45,6 +46,7 @@ def works(
     if house is not None:
         known |= {
             "doctor": reads(Examining(folder, house.config).read),
+            "bundle": reads(Bundling(store, house).read),
             "log_level": LogLevel(),
             "config": Configure(house, settings.commands),
             "restart_agent": RestartAgent(house),
