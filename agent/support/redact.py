@@ -36,9 +36,9 @@ _HEX: Final = re.compile(r"(?<![0-9A-Za-z])([0-9a-fA-F]{8})[0-9a-fA-F]{40,}(?![0
 _BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{40,}={0,2}(?![A-Za-z0-9+/_=-])")
 _NMEA: Final = re.compile(r"\d{3,5}\.\d{2,},([NSEW])\b")
 # Decimals that may be degrees: beside a word that says so, or with as many digits as only a place needs.
-_DEGREES: Final = re.compile(r"((?:lat|lon|lng)[a-z_]*[\"']?\s*[=:]?\s*)([-+]?\d{1,3}\.\d{3,})", re.IGNORECASE)
+_DEGREES: Final = re.compile(r"((?:lat|lon|lng)[a-z_0-9]*[\"']?\s*[=:]?\s*)([-+]?\d{1,3}\.\d{3,})", re.IGNORECASE)
 _FINE: Final = re.compile(r"(?<![\w.:+-])([-+]?\d{1,3}\.\d{4,})(?![\w.:]*\d)")
-_E7: Final = re.compile(r"((?:lat|lon|lng)[a-z_]*[\"']?\s*[=:]?\s*)[-+]?\d{8,10}\b", re.IGNORECASE)
+_E7: Final = re.compile(r"((?:lat|lon|lng)[a-z_0-9]*[\"']?\s*[=:]?\s*)[-+]?\d{8,10}\b", re.IGNORECASE)
 # ISO 3779: 17 characters without I, O and Q, at least one digit among the last four. Maker and end stay: they say which
 # car of a fleet it is, and no register gives a name for them.
 _VIN: Final = re.compile(
