@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,9 @@ from agent.link import BrokerSettings  # noqa: E402
 from agent.settings import AgentConfig, DaemonSettings  # noqa: E402
 from agent.spine import Spine  # noqa: E402
 from agent.store import Store  # noqa: E402
-from agent.store.samples import Samples  # noqa: E402
 from agent.watchdog import Watchdog  # noqa: E402
 from tests.agreed import AGREED  # noqa: E402
+from tests.durable_said import say, speak_of_what_is_durable  # noqa: E402
 
 SETTINGS = AgentConfig(
     consent=AGREED,
@@ -93,32 +92,6 @@ class Car:
 
     def close(self) -> None:
         self._closing.clear()
-
-
-def say(text: str) -> None:
-    os.write(1, text.encode() + b"\n")
-
-
-def speak_of_what_is_durable() -> None:
-    append, flush, take = Store.append, Samples.flush, Samples.append
-    taken = [0, 0]
-
-    def append_and_say(store: Store, records: Sequence[Any]) -> Any:
-        entries = append(store, records)
-        for lane, seq in {e.lane: e.seq for e in entries}.items():
-            say(f"seq {lane} {seq}")
-        return entries
-
-    def take_and_count(samples: Samples, block: Block, last: bool = False) -> None:
-        taken[0] += len(block)
-        taken[1] = int(block["t"][-1]) if len(block) else taken[1]
-        take(samples, block, last)
-
-    def flush_and_say(samples: Samples) -> None:
-        flush(samples)
-        say(f"upto {taken[0]} {taken[1]}")
-
-    Store.append, Samples.append, Samples.flush = append_and_say, take_and_count, flush_and_say  # type: ignore[method-assign,assignment]
 
 
 def live(folder: Path, boot: str) -> None:

@@ -63,6 +63,7 @@ from agent.spine import Spine  # noqa: E402
 from agent.store import Store  # noqa: E402
 from tests.agreed import AGREED  # noqa: E402
 from tests.crashing import S  # noqa: E402
+from tests.durable_said import say, speak_of_what_is_durable  # noqa: E402
 
 START_S = 66
 ZERO_S = 70
@@ -243,6 +244,17 @@ def car(given: dict[str, Any], samples: Block) -> dict[str, Any]:
     }
 
 
+def told(given: dict[str, Any], samples: Block) -> dict[str, Any]:
+    """Drive until `kill_s`, into the collision and out of it, saying what is durable; end well."""
+    TIME[0] = mmap.mmap(-1, 64)
+    speak_of_what_is_durable()
+    pids = both(given, BOOT, samples, 0, START_S * S, 1.0)
+    while scaled_ns() < given["kill_s"] * S:
+        real_wait(NEVER, 0.05)
+        say(f"now {scaled_ns()}")
+    return {"given": given, "ended": end(pids, signal.SIGTERM), "whole": whole(Path(given["folder"]))}
+
+
 def main() -> None:
     cv2.setNumThreads(0)
     clipper.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
@@ -263,7 +275,7 @@ def main() -> None:
         if not child:
             said = {"given": given, "error": "the test itself failed"}
             try:
-                said = car(given, samples[given["samples"]])
+                said = (told if given.get("tell") else car)(given, samples[given["samples"]])
             except BaseException as bug:
                 said["error"] = repr(bug)
             os.write(1, json.dumps(said).encode() + b"\n")
