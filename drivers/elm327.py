@@ -6,15 +6,17 @@ need be. Nothing here can write to a vehicle (drivers/elm/command.py).
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from agent.blocks import Block, empty_block, make_block
 from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import DriverError
 from agent.records import Health
+from drivers.diagnosis import Asking
 from drivers.elm import diagnosis, usb
 from drivers.elm.command import Command, Listen
-from drivers.elm.dialogue import Adapter, Dialogue, Script, Timing
+from drivers.elm.dialogue import Adapter, Script, Timing
 from drivers.elm.line import Line, SerialLine
 from drivers.elm.reply import Reply
 from drivers.elm.session import Session
@@ -103,6 +105,15 @@ class Elm327:
         self._session.paused.clear()
 
     @property
+    def settings(self) -> Elm327Settings:
+        """Return what it was made with."""
+        return self._settings
+
+    def at_any_rate(self) -> "Elm327":
+        """Return a driver of the same adapter that finds the rate itself, not opened."""
+        return Elm327(replace(self._settings, baud=0))
+
+    @property
     def adapter(self) -> Adapter:
         """Return the facts about the adapter."""
         return self._session.dialogue.adapter
@@ -113,10 +124,14 @@ class Elm327:
         return {**self._session.dialogue.counters, **self._resets}
 
     def health(self) -> list[Health]:
-        """Return who the vehicle says it is and what trouble codes its control units list."""
-        car = self._session.vehicle
+        """Return what the adapter is, who the vehicle says it is, and what trouble codes its control units list."""
+        car, now_ns = self._session.vehicle, self._clock()
         if car is not None:
-            say_vehicle(self._facts, self._clock(), self.name, car.vin, car.vin_valid, car.codes)
+            say_vehicle(self._facts, now_ns, self.name, car.vin, car.vin_valid, car.codes)
+            learned = self.adapter.told() | {"protocol": car.protocol}
+            self._facts.say(now_ns, f"{self.name}:adapter", "ok", self.adapter.describe(), learned)
+        if self.memory_trouble:
+            self._facts.say(now_ns, f"{self.name}:memory", "degraded", self.memory_trouble)
         return self._facts.standing({})
 
     @property
@@ -134,17 +149,32 @@ class Elm327:
         """Say in one line why cars are not remembered; '' when they are."""
         return self._session.memory.trouble
 
-    def trouble_codes(self) -> dict[str, dict[str, list[str]]]:
-        """Read trouble codes: 'stored', 'pending', 'permanent' -> control unit -> codes."""
-        return self._ask(diagnosis.codes)
+    def ask(self, asking: Asking[T]) -> T:
+        """Ask the vehicle what a technician wants to know (drivers.diagnosis); DriverError when nobody answers.
 
-    def readiness(self) -> diagnosis.Readiness | None:
-        """Read the lamp and the monitors; None when no unit tells."""
-        return self._ask(diagnosis.readiness)
+        It is asked while polling is paused too, and again when the adapter loses its settings over it. Samples wait
+        for the next read.
+        """
+        session = self._session
+        until_ns = self._clock() + int(QUESTION_S * NS_PER_S)
+        answers: list[T] = []
 
-    def freeze_frame(self) -> diagnosis.FreezeFrame | None:
-        """Read the values kept when a code was stored; None when there are none."""
-        return self._ask(diagnosis.freeze_frame)
+        def guest() -> Script[None]:
+            session.absence.over()
+            while session.vehicle is None and self._clock() < until_ns:
+                yield from session.find_vehicle()
+            if session.vehicle is not None:
+                answers.append((yield from diagnosis.held(session.dialogue, session.vehicle, asking())))
+
+        while not answers and self._clock() < until_ns:
+            session.guest = guest()
+            self._carry_on(until_ns, lambda: session.guest is None and not session.hosting)
+        session.guest = None
+        if not answers:
+            raise DriverError(
+                f"{self._settings.port}: the vehicle gave no answer within {QUESTION_S:.0f} s; switch the ignition on"
+            )
+        return answers[0]
 
     def _carry_on(self, until_ns: int, enough: Callable[[], bool]) -> None:
         """Go on with the conversation until it has given `enough`, or the time is up."""
@@ -184,29 +214,3 @@ class Elm327:
         except StopIteration as end:
             result: T = end.value
             return result
-
-    def _ask(self, question: Callable[[Dialogue, Vehicle], Script[T]]) -> T:
-        """Let a technician's question into the conversation and return its answer; samples wait for the next read.
-
-        It is asked while polling is paused too, and again when the adapter loses its settings over it.
-        """
-        session = self._session
-        until_ns = self._clock() + int(QUESTION_S * NS_PER_S)
-        answers: list[T] = []
-
-        def guest() -> Script[None]:
-            session.absence.over()
-            while session.vehicle is None and self._clock() < until_ns:
-                yield from session.find_vehicle()
-            if session.vehicle is not None:
-                answers.append((yield from question(session.dialogue, session.vehicle)))
-
-        while not answers and self._clock() < until_ns:
-            session.guest = guest()
-            self._carry_on(until_ns, lambda: session.guest is None and not session.hosting)
-        session.guest = None
-        if not answers:
-            raise DriverError(
-                f"{self._settings.port}: the vehicle gave no answer within {QUESTION_S:.0f} s; switch the ignition on"
-            )
-        return answers[0]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent.blocks import empty_block
 from agent.channels import BY_NUMBER, number
 from agent.errors import DriverError
+from drivers import diagnosis
 from drivers.elm.bringup import BAUDS
 from sim.elm327 import REAL, FakeElm, Latency, Transcript
 from sim.elm_car import CODES, ENGINE, GEARBOX, VIN, Car
@@ -50,15 +51,15 @@ def test_every_protocol_gives_values_identity_and_codes(protocol):
     assert count(block, SPEED) / 36 >= 4.0, "at a real adapter's pace"
     assert driver.adapter.most == (6 if protocol in "6789" else 1)
     engine = min(car.units)
-    codes = driver.trouble_codes()
+    codes = driver.ask(diagnosis.codes)
     assert codes["stored"][engine] == ["P0133", "C0123"]
     assert codes["pending"][engine] == ["P0420"]
     assert codes["permanent"][engine] == []
-    ready = driver.readiness()
+    ready = driver.ask(diagnosis.readiness)
     assert (ready.mil, ready.codes) == (True, len(CODES[0x03]))
     assert ready.monitors["misfire"] is True
     assert ready.monitors["catalyst"] is False
-    frame = driver.freeze_frame()
+    frame = driver.ask(diagnosis.freeze_frame)
     assert (frame.unit, frame.code) == (engine, "P0133")
     assert frame.values["engine_speed"] == 1726.0
     assert "engine_load" not in frame.values, "PID 04 is never asked for"
@@ -70,9 +71,9 @@ def test_a_car_without_codes_has_no_freeze_frame():
     driver, line = virtual(FakeElm(Car(codes={0x03: (), 0x07: (), 0x0A: ()})))
     driver.open()
     collect(driver, line, 2)
-    assert driver.trouble_codes() == {"stored": {"7E8": []}, "pending": {"7E8": []}, "permanent": {"7E8": []}}
-    assert driver.freeze_frame() is None
-    assert driver.readiness().mil is False
+    assert driver.ask(diagnosis.codes) == {"stored": {"7E8": []}, "pending": {"7E8": []}, "permanent": {"7E8": []}}
+    assert driver.ask(diagnosis.freeze_frame) is None
+    assert driver.ask(diagnosis.readiness).mil is False
 
 
 def test_a_vin_that_fails_its_check_digit_is_asked_for_twice_and_marked():
@@ -124,7 +125,7 @@ def test_questions_to_a_sleeping_car_end_in_one_line():
     driver.open()
     collect(driver, line, 2)
     with pytest.raises(DriverError, match="ignition"):
-        driver.trouble_codes()
+        driver.ask(diagnosis.codes)
     assert len(collect(driver, line, 30)) >= 2
 
 
@@ -262,7 +263,7 @@ def test_a_technician_may_ask_while_polling_is_paused():
     collect(driver, line, 5)
     driver.pause()
     collect(driver, line, 5)
-    assert driver.trouble_codes()["stored"]["7E8"] == ["P0133", "C0123"]
+    assert driver.ask(diagnosis.codes)["stored"]["7E8"] == ["P0133", "C0123"]
     before = fake.requests
     collect(driver, line, 60)
     assert fake.requests == before

@@ -15,6 +15,7 @@ from agent.blocks import Block, empty_block
 from agent.channels import number
 from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import DriverError
+from drivers import diagnosis
 from drivers.elm327 import Elm327, Elm327Settings
 from sim.elm327 import FakeElm, PtyElm
 from sim.elm_car import Car
@@ -130,7 +131,7 @@ def test_the_emulator_of_pypi_is_read(emulated: str):
     assert (driver.vehicle.protocol, driver.vehicle.vin) == ("6", "WP0ZZZ99ZTS390000")
     assert driver.adapter.clone, "it calls itself v1.5"
     assert np.all(np.diff(block["t"]) >= 0)
-    assert isinstance(driver.trouble_codes()["stored"], dict)
+    assert isinstance(driver.ask(diagnosis.codes)["stored"], dict)
     driver.close()
 
 

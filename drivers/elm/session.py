@@ -8,6 +8,7 @@ from typing import Final
 from agent.channels import number
 from agent.clock import NS_PER_S
 from agent.errors import DriverError
+from drivers.diagnosis import codes
 from drivers.elm import bringup, diagnosis, vehicle
 from drivers.elm.command import Listen
 from drivers.elm.dialogue import AdapterLost, Dialogue, Hushed, Script, Timing
@@ -143,7 +144,7 @@ class Session:
         elif now_ns >= self._codes_due_ns:
             self._codes_due_ns = now_ns + int(CODES_EVERY_S * NS_PER_S)
             car = self.vehicle
-            for name, by_unit in (yield from diagnosis.codes(self.dialogue, car)).items():
+            for name, by_unit in (yield from diagnosis.held(self.dialogue, car, codes())).items():
                 car.codes.setdefault(name, {}).update(by_unit)  # a unit that is silent now said something before
         else:
             yield from self._poll(self.vehicle, self.plan)
