@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check format bench clean
+.PHONY: run test check format bench deb package-test clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -35,6 +35,13 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# ARCH=amd64 or arm64, PACKAGE=roadwitness or roadwitness-receiver, SUITE=bookworm or trixie
+deb: $(STAMP)
+	$(BIN)/python packaging/build.py $(or $(PACKAGE),roadwitness) --arch $(or $(ARCH),amd64) --suite $(or $(SUITE),bookworm)
+
+package-test: $(STAMP)
+	$(BIN)/python -m pytest -n0 --timeout 1800 tests/packaging
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
