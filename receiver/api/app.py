@@ -6,7 +6,19 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Response
 
-from receiver.api import claims, decisions, devices, driving, enrolment, evidence, insurance, quotes, registry, scores
+from receiver.api import (
+    binding,
+    claims,
+    decisions,
+    devices,
+    driving,
+    enrolment,
+    evidence,
+    insurance,
+    quotes,
+    registry,
+    scores,
+)
 from receiver.api.answers import JSON
 from receiver.api.here import Here, belong
 from receiver.api.openapi import PREFIX, document
@@ -27,7 +39,7 @@ def router() -> APIRouter:
     """Return the routes of the API; they are the same for every receiver of a process."""
     here, book = Here(), load_book()
     made = APIRouter(prefix=PREFIX, route_class=Bounded)
-    for family in (devices, driving, scores, evidence, registry, enrolment):
+    for family in (devices, driving, scores, evidence, registry, enrolment, binding):
         family.add(made, here)
     for priced in (quotes, insurance, claims, decisions):
         priced.add(made, here, book)

@@ -17,7 +17,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from agent import enrolmentmessages
+from agent import enrolmentmessages, fittingmessages
 from receiver import access
 from receiver.access import Look
 from receiver.people import secrets, sessions, tokens
@@ -29,7 +29,15 @@ API: Final = "/api/"
 STATIC: Final = "/static/"
 # Paths, as routes write them, that anybody may ask for.
 OPEN: Final = frozenset(
-    {SIGN_IN, "/sign-in/factor", "/sign-in/enrol", "/enter/{secret}", "/health", *enrolmentmessages.PATHS}
+    {
+        SIGN_IN,
+        "/sign-in/factor",
+        "/sign-in/enrol",
+        "/enter/{secret}",
+        "/health",
+        *enrolmentmessages.PATHS,
+        fittingmessages.PATH,
+    }
 )
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 FIELD: Final = "csrf"  # of a form
