@@ -15,6 +15,7 @@ from agent.commands.works import works
 from agent.dashcam.watch import VIDEO
 from agent.evidence.packager import Packager
 from agent.evidence.timestamp import Stamper
+from agent.fitting.word import Words
 from agent.house import House
 from agent.incident.folder import PACKAGES
 from agent.records import Event, Health
@@ -44,10 +45,12 @@ class Clerk(threading.Thread):
         commands: Commands | None = None,
         inbox: Inbox | None = None,
         trial: Trial | None = None,
+        words: Words | None = None,
     ) -> None:
         super().__init__(name="evidence", daemon=True)
         self._commands = commands
         self._trial = trial
+        self._words = words
         self._woken = Inbox().woken if inbox is None else inbox.woken
         self._clipper = clipper
         self._packager = packager
@@ -84,7 +87,9 @@ class Clerk(threading.Thread):
             policy = by_settings(settings.commands, allows)
             commands = Commands(store, boot, settings.commands, inbox, known, policy, on_health)
             trial = None if house is None else Trial(house, now_ns)
-        return cls(clipper, packager, Stamper(packages, settings.evidence), on_told, on_bug, commands, inbox, trial)
+        words = None if inbox is None else Words(store, folder)
+        stamper = Stamper(packages, settings.evidence)
+        return cls(clipper, packager, stamper, on_told, on_bug, commands, inbox, trial, words)
 
     def run(self) -> None:
         """Work until `stop`."""
@@ -102,6 +107,8 @@ class Clerk(threading.Thread):
     def tend(self, now_ns: int) -> bool:
         """Do one round; say whether a package was told."""
         answered = self._commands is not None and self._commands.tend(now_ns)
+        if self._words is not None and self._words.tend(now_ns):
+            answered = True
         if answered:
             self._on_told()
         if self._trial is not None:
