@@ -1,0 +1,86 @@
+"""Steps that look at the box itself: what is plugged in, and whether it is wired well."""
+
+from agent.doctor.advice import next_step
+from agent.doctor.examine import examine
+from agent.doctor.finding import Finding
+from agent.fitting.fitting import Fitting, item
+from agent.fitting.search import Found, search
+from agent.fitting.sheet import Item, ItemState
+from agent.fitting.talk import rows_of
+
+NETWORK = frozenset({"network", "broker"})  # examined when the sheet is made: before enrolment nobody lets the box in
+STATES: dict[str, ItemState] = {"pass": "pass", "warn": "warn", "fail": "fail", "unknown": "warn"}
+
+
+def devices(fitting: Fitting) -> list[Item]:
+    """Find the devices and configure those that are new; what a person configured stays as it is."""
+    talk = fitting.talk
+    fitting.service.stop()  # two readers on one wire would take the other's words
+    found = search(fitting.answers.look, lambda what: talk.say(f"looking at {what} …", "dim"))
+    configuration = fitting.configuration()
+    known = _wires(fitting)
+    for one in found:
+        if one.table and not known.intersection((_wire(one), *one.also)):
+            configuration.put(one.table, one.settings, keep=True)
+    for table, values in fitting.answers.settings.items():
+        configuration.put(table, values)
+    items = [_item(one) for one in found] or [
+        item("devices", "Devices", "fail", "nothing is plugged in", "Plug adapter and receiver in, then start again.")
+    ]
+    talk.rows(rows_of(items))
+    if configuration.changed:
+        talk.say(f"For {configuration.path}:")
+        for line in configuration.difference():
+            talk.say(f"  {line}", "green" if line.startswith("+") else "red")
+        if talk.choose("Write this?", {"y": "yes", "n": "no, leave the file as it is"}, "y") == "y":
+            configuration.write()
+    if not configuration.settings.drivers or not any(
+        getattr(configuration.settings.drivers, kind) for kind in configuration.settings.drivers.__slots__
+    ):
+        items.append(
+            item(
+                "devices",
+                "Configuration",
+                "fail",
+                "no device is configured",
+                "Plug the adapter in and start again; nothing else can be checked without a device.",
+            )
+        )
+    return items
+
+
+def _item(one: Found) -> Item:
+    return item("devices", one.what, "warn" if one.trouble else "pass", one.said, one.advice)
+
+
+def _wire(one: Found) -> str:
+    """Return by what a wire is known that only one device may read."""
+    for key in ("port", "channel"):
+        if key in one.settings:
+            return str(one.settings[key])
+    return one.table
+
+
+def _wires(fitting: Fitting) -> set[str]:
+    """Return the wires that are configured already, by whatever name."""
+    drivers = fitting.configuration().settings.drivers
+    wires = {s.port for s in drivers.elm327.values()}
+    wires |= {s.channel for s in (*drivers.canbus.values(), *drivers.obdcan.values())}
+    wires |= {"drivers.gps.main"} if drivers.gps else set()
+    return wires | ({"drivers.imu.box"} if drivers.imu else set())
+
+
+def wiring(fitting: Fitting) -> list[Item]:
+    """Let the doctor examine all but the network, with the agent running."""
+    status = fitting.running()
+    fitting.talk.say(f"The agent runs as {status.device}; examining …", "dim")
+    findings = [f for f in examine(fitting.context()) if f.group not in NETWORK]
+    items = [of_finding("wiring", finding) for finding in findings]
+    fitting.talk.rows(rows_of(items))
+    return items
+
+
+def of_finding(step: str, finding: Finding) -> Item:
+    """Return a finding of the doctor as an item of the sheet; unknown is no pass."""
+    name = f"{finding.check} {finding.device}".strip()
+    return item(step, name, STATES[finding.state], finding.found, next_step(finding))
