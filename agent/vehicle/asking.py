@@ -1,7 +1,7 @@
 """A vehicle that can be asked, over an adapter or on a CAN bus: the same questions, and the facts about the wire."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from agent.channels import number
@@ -9,7 +9,7 @@ from agent.errors import DriverError
 from agent.vehicle.devices import Device
 from drivers.can.asking import CanAsking
 from drivers.can.wire import CanSettings, make_wire
-from drivers.diagnosis import Asking
+from drivers.diagnosis import Asking, supported
 from drivers.elm.settings import Elm327Settings
 
 T = TypeVar("T")
@@ -29,11 +29,23 @@ _PROTOCOLS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """How a vehicle was found to speak: an adapter's rate, protocol digit and headers; 29-bit identifiers on CAN."""
+
+    baud: int = 0
+    protocol: str = "6"
+    headers: bool = True
+    extended: bool = False
+
+
 class VehicleWire(Protocol):
-    """A wire to a vehicle. `open` finds the vehicle and raises DriverError when nobody answers."""
+    """A wire to a vehicle. `units` are the control units that answered, with the PIDs of service 01 that they have."""
+
+    units: dict[str, tuple[int, ...]]
 
     def open(self) -> None:
-        """Open the wire and find the vehicle."""
+        """Open the wire and find the vehicle; DriverError when nobody answers."""
 
     def ask(self, asking: Asking[T]) -> T:
         """Ask one question of drivers.diagnosis."""
@@ -53,6 +65,10 @@ class VehicleWire(Protocol):
     def notes(self) -> list[str]:
         """What is odd about it, a sentence each."""
 
+    @property
+    def spoken(self) -> Spoken:
+        """How the vehicle was found to speak."""
+
     def volts(self) -> float | None:
         """Measure the supply; None where the wire cannot."""
 
@@ -64,10 +80,11 @@ class AdapterWire:
         from drivers.elm327 import Elm327
 
         self._driver = Elm327(settings)
+        self.units: dict[str, tuple[int, ...]] = {}
 
     def open(self) -> None:
         self._driver.open()
-        self._driver.ask(_nothing)
+        self.units = self._driver.ask(supported)
 
     def ask(self, asking: Asking[T]) -> T:
         return self._driver.ask(asking)
@@ -93,9 +110,9 @@ class AdapterWire:
         return told
 
     @property
-    def baud(self) -> int:
-        """The rate at which the adapter is read."""
-        return self._driver.adapter.baud
+    def spoken(self) -> Spoken:
+        adapter, car = self._driver.adapter, self._driver.vehicle
+        return Spoken(baud=adapter.baud, protocol=car.protocol if car else "6", headers=adapter.headers)
 
     def volts(self) -> float | None:
         self._driver.pause()
@@ -112,10 +129,11 @@ class BusWire:
 
     def __init__(self, settings: CanSettings) -> None:
         self._asking = CanAsking(make_wire(settings))
-        self._settings = settings
+        self.units: dict[str, tuple[int, ...]] = {}
 
     def open(self) -> None:
         self._asking.find()
+        self.units = self._asking.ask(supported)
 
     def ask(self, asking: Asking[T]) -> T:
         return self._asking.ask(asking)
@@ -137,6 +155,10 @@ class BusWire:
     def notes(self) -> list[str]:
         refused = [f"{n} answers to {name} were refusals" for name, n in self._asking.refused.items()]
         return [*self._asking.wire.notes, *refused]
+
+    @property
+    def spoken(self) -> Spoken:
+        return Spoken(extended=self._asking.extended)
 
     def volts(self) -> float | None:
         return None
@@ -165,9 +187,3 @@ def wire_to(device: Device) -> VehicleWire:
             f" --channel {device.wire}"
         )
     return BusWire(device.settings)
-
-
-def _nothing():  # type: ignore[no-untyped-def]
-    """Ask nothing: finding the vehicle is all."""
-    return
-    yield b""

@@ -154,4 +154,6 @@ def _named(name: str, known: list[Device]) -> Device:
         if name in (device.name, device.table, device.table.rpartition(".")[2]):
             return device
     names = [d.table.rpartition(".")[2] for d in known]
-    raise ConfigError(f"device '{name}' is not in agent.toml{near_names(name, names)}; known: {', '.join(names) or '-'}")
+    raise ConfigError(
+        f"device '{name}' is not in agent.toml{near_names(name, names)}; known: {', '.join(names) or '-'}"
+    )
