@@ -38,6 +38,8 @@ from agent.incident.retention import prune as prune_packages
 from agent.incident.writer import IncidentWriter
 from agent.intake import Intake
 from agent.ladder import Ladder, Level
+from agent.local.desk import Desk
+from agent.local.view import Parts
 from agent.memory import release_compiler
 from agent.patience import PatientStore
 from agent.pipeline import Pipeline
@@ -98,6 +100,7 @@ class Daemon:
         self._inbox = Inbox()
         self._consent: Consent | None = None  # who replays a recording has what is in it already
         self._enforcing: Enforcing | None = None
+        self._desk: Desk | None = None  # once the store is ours
 
     def stop(self) -> None:
         """End at the next tick, when what was taken in is safe; a signal handler may call it."""
@@ -113,9 +116,10 @@ class Daemon:
         with Store.open(self._place.folder, self._settings.store, monotonic_ns=clock.monotonic_ns) as store:
             ladder = Ladder(self._place.folder, self._boot, self._settings.daemon.crashes)
             level = ladder.begin(clock.monotonic_ns())
+            self._desk = desk = self._answer(ladder)
             if level == "hold":
                 store.close()
-                self._hold(ladder)
+                self._hold(ladder, desk)
                 return
             try:
                 self._drive(store, ladder, level)
@@ -126,6 +130,8 @@ class Daemon:
                 ladder.crashed(clock.monotonic_ns(), f"{type(bug).__name__}: {bug}")
                 log.critical("the agent ends because of a bug", exc_info=bug)
                 raise
+            finally:
+                desk.stop()
             ladder.ended()
 
     def _drive(self, store: Store, ladder: Ladder, level: Level) -> None:
@@ -151,6 +157,9 @@ class Daemon:
                 told = [stored.record for stored in store.records(Event, self._boot)]
                 self._cameras = CameraWatch(self._place.folder / VIDEO, self._boot, clock.monotonic_ns(), told)
                 self._enforcing = self._obey(store, pipeline, keeper, self._cameras)
+            if self._desk is not None:
+                parts = Parts(store, pipeline, keeper, self._feeds, lambda: self._parking, self._cameras, self._consent)
+                self._desk.show(parts, self._intake.tell, self._settings.power.running_rpm)
             if level == "normal":
                 self._start_feeds()
             else:
@@ -178,6 +187,17 @@ class Daemon:
                 pipeline.sending.stop()
 
     # beginning
+
+    def _answer(self, ladder: Ladder) -> Desk:
+        return Desk(
+            self._place.folder,
+            self._boot,
+            self._place.config,
+            ladder,
+            recording=self._recording,
+            call=self._intake.woken.set,
+            on_bug=self._intake.fail,
+        )
 
     def _obey(self, store: Store, pipeline: Pipeline, keeper: PatientStore, cameras: CameraWatch) -> Enforcing:
         assert self._consent is not None
@@ -214,7 +234,14 @@ class Daemon:
             None if self._recording else self._inbox,  # the time of a recording is not the commands' time
             self._intake.tell,
             self._allows,
-            House(self._place.folder, self._place.config, self.stop, pipeline.busy, pipeline.heard),
+            House(
+                self._place.folder,
+                self._place.config,
+                end=self.stop,
+                busy=pipeline.busy,
+                asleep=lambda: self._parking is not None and self._parking.power.asleep,
+                heard=pipeline.heard,
+            ),
         )
         self._clerk.start()
 
@@ -267,6 +294,7 @@ class Daemon:
             on_command=self._inbox.put,
             on_consent=None if self._consent is None else self._consent.put,
             trusted=settings.commands.keys,
+            enrolment=settings.enrolment,
         )
 
     def _manage_power(self, store: Store, pipeline: Pipeline, keeper: PatientStore) -> Parking:
@@ -331,6 +359,8 @@ class Daemon:
                 self._tell("agent", "ok", "reads its devices again")
                 level = "normal"
                 self._start_feeds()
+        if self._desk is not None:
+            self._desk.step(now_ns, level)
         self._place.watchdog.fed(now_ns)
         return level
 
@@ -346,6 +376,8 @@ class Daemon:
             if self._parking is not None:
                 self._parking.take(block)
             output = pipeline.step(block)
+            if self._desk is not None:
+                self._desk.take(block, output.rows)
             if self._clerk is not None and self._allows("video"):
                 self._clerk.hear(output.events)
         keeper.tend()
@@ -391,6 +423,8 @@ class Daemon:
             log.error("%s; the configuration in use stays", wrong)
             return
         old, self._settings = self._settings, settings
+        if self._desk is not None:
+            self._desk.configured()
         if any(getattr(settings, n) != getattr(old, n) for n in BETWEEN_TRIPS):
             self._next_spine = settings
         others = [f.name for f in fields(AgentConfig) if f.name not in AT_ONCE + BETWEEN_TRIPS]
@@ -431,7 +465,7 @@ class Daemon:
         keeper.last()
         log.info("ended with everything stored")
 
-    def _hold(self, ladder: Ladder) -> None:
+    def _hold(self, ladder: Ladder, desk: Desk) -> None:
         """Do nothing, say why, and end after a while, to be started again."""
         hold_s = self._settings.daemon.crashes.hold_s
         text = f"holds after too many crashes; the last: {ladder.reason}; tries again after {hold_s / 60:.0f} min"
@@ -443,7 +477,9 @@ class Daemon:
             if self._ends:
                 break
             clock.wait(self._never, 1.0)
+            desk.step(now_ns, "hold")
             self._place.watchdog.fed(now_ns)
+        desk.stop()
         ladder.ended()
 
     def _tell(self, source: str, state: str, detail: str) -> None:

@@ -13,5 +13,6 @@ class House:
     config: Path | None  # agent.toml; None is the installed one
     end: Callable[[], None]  # the supervisor starts it again
     busy: Callable[[], str]  # why it should not end now; "" where it may
+    asleep: Callable[[], bool]  # the car is parked, and its control units should sleep
     # Whether the receiver has answered on the present connection; None while sending is paused by the parked car.
     heard: Callable[[], bool | None]

@@ -19,9 +19,10 @@ from agent.commands.commands import Answer
 from agent.errors import RoadwitnessError
 from agent.evidence import verify_package as verifier
 from agent.evidence.packager import read_manifest
-from agent.incident.folder import Request, Video, ask
+from agent.incident.folder import PACKAGES, Request, Video, ask
 from agent.incident.folder import look as look_at
 from agent.records import Reply
+from agent.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,20 @@ Read = Callable[[Any], Found]
 
 
 class Place(NamedTuple):
-    """Where answers stand, and the present boot."""
+    """Whose answers these are, and the present boot."""
 
-    packages: Path
+    store: Store
     boot: str
+
+    @property
+    def packages(self) -> Path:
+        """The folder in which answers stand."""
+        return self.store.folder / PACKAGES
+
+    def expired(self, accepted: Reply, now_ns: int) -> bool:
+        """Say whether a command need not be obeyed any more."""
+        utc = self.store.utc_of(self.boot, now_ns)
+        return utc is not None and utc.utc_ns >= accepted.expires_utc_ns
 
 
 class _Job(threading.Thread):
@@ -68,14 +79,25 @@ class _Job(threading.Thread):
 
 
 class Reading:
-    """Obeys commands of one kind; one thread, that of the clerk, may call it. `turn` is shared by all kinds."""
+    """Obeys commands of one kind; one thread, that of the clerk, may call it. `turn` is shared by all kinds.
 
-    def __init__(self, place: Place, read: Read, turn: threading.Lock, on_bug: Callable[[BaseException], None]) -> None:
+    `waits` says until when reading must wait, "" where it need not.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        read: Read,
+        turn: threading.Lock,
+        on_bug: Callable[[BaseException], None],
+        waits: Callable[[], str],
+    ) -> None:
         self._place = place
         self._read = read
         self._turn = turn
         self._on_bug = on_bug
-        self._jobs: dict[str, tuple[_Job, Command, int]] = {}
+        self._waits = waits
+        self._jobs: dict[str, tuple[_Job, Command, int]] = {}  # and since when it reads, 0 while it waits
 
     def begin(self, command: Command, now_ns: int) -> Answer:
         """Begin to read, unless the package stands there already."""
@@ -86,15 +108,17 @@ class Reading:
         name = command.id[:16]  # random, like the command's: no incident has it
         if look_at(self._place.packages / name) is None and command.id not in self._jobs:
             job = _Job(lambda: self._read(wanted), self._turn, self._on_bug)
-            self._jobs[command.id] = (job, command, now_ns)
-            job.start()
-        return Answer("accepted", "reads it", name)
+            self._jobs[command.id] = (job, command, 0)
+        waits = self._waits()
+        return Answer("accepted", f"waits {waits}" if waits else "reads it", name)
 
     def look(self, accepted: Reply, now_ns: int) -> Answer | None:
         """Say what the signed package holds; None while it is read or packed."""
         if accepted.id not in self._jobs:
             return self._packed(str(accepted.incident))
         job, command, since_ns = self._jobs[accepted.id]
+        if not since_ns:
+            return self._start(accepted, job, command, now_ns)
         if job.is_alive() and now_ns - since_ns < LONGEST_NS:
             return None
         if job.found is not None:
@@ -102,6 +126,17 @@ class Reading:
         del self._jobs[accepted.id]
         if job.found is None:
             return Answer("failed", job.refusal or f"it takes longer than {LONGEST_NS // NS_PER_S} s")
+        return None
+
+    def _start(self, accepted: Reply, job: _Job, command: Command, now_ns: int) -> Answer | None:
+        """Begin to read, only now that it was told; give up what waited for too long."""
+        waits = self._waits()
+        if not waits:
+            self._jobs[accepted.id] = (job, command, now_ns)
+            job.start()
+        elif self._place.expired(accepted, now_ns):
+            del self._jobs[accepted.id]
+            return Answer("failed", f"it had to wait {waits} and expired")
         return None
 
     def _write(self, command: Command, found: Found, now_ns: int) -> None:

@@ -9,6 +9,7 @@ from agent.commands.bundling import Bundling
 from agent.commands.clips import Clips
 from agent.commands.commands import Work
 from agent.commands.configure import Configure
+from agent.commands.dtc import Codes
 from agent.commands.examine import Examining
 from agent.commands.loglevel import LogLevel
 from agent.commands.reading import Place, Read, Reading
@@ -34,10 +35,10 @@ def works(
 ) -> dict[str, Work]:
     """Return what obeys each command; without a `house`, as beside a test's store, only what reads that store."""
     folder = store.folder
-    turn, place = threading.Lock(), Place(folder / PACKAGES, boot)
+    turn, place = threading.Lock(), Place(store, boot)
 
-    def reads(read: Read) -> Reading:
-        return Reading(place, read, turn, on_bug)
+    def reads(read: Read, waits: Callable[[], str] = _at_once) -> Reading:
+        return Reading(place, read, turn, on_bug, waits)
 
     known: dict[str, Work] = {
         "clip": Clips(store, folder / PACKAGES, folder / VIDEO, boot, clipper, settings.clips),
@@ -46,6 +47,7 @@ def works(
     if house is not None:
         known |= {
             "doctor": reads(Examining(folder, house.config).read),
+            "dtc": reads(Codes(folder, house.config).read, lambda: "until the car is driven" if house.asleep() else ""),
             "bundle": reads(Bundling(store, house).read),
             "log_level": LogLevel(),
             "config": Configure(house, settings.commands),
@@ -53,3 +55,7 @@ def works(
             "restart_dashcam": RestartDashcam(folder / VIDEO, house),
         }
     return known
+
+
+def _at_once() -> str:
+    return ""
