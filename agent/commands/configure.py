@@ -16,6 +16,7 @@ from agent.commands.settings import CommandSettings
 from agent.config import read_toml, settings_file
 from agent.errors import ConfigError, StoreError
 from agent.house import House
+from agent.link import parse_url
 from agent.overlay import MOST_BYTES, VALUES, Change, Overlay, keys, laid_over, parsed, without
 from agent.records import Reply
 from agent.settings import overlaid
@@ -56,7 +57,7 @@ class Configure:
             before = self._overlay.text()
             text = _text(_wanted(self._overlay.table(), named, wanted.drop))
             path = self._house.config or settings_file("agent.toml")
-            overlaid(read_toml(path), parsed(text, VALUES), path)
+            parse_url(overlaid(read_toml(path), parsed(text, VALUES), path).broker.url)
         except ConfigError as wrong:
             return Answer("refused", str(wrong))
         if len(text) > MOST_BYTES:
