@@ -27,10 +27,18 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "crashes": ("agent.cli.store:crashes_app", "List the crashes in a store, and their packages."),
     "verify": ("agent.cli.verify:app", "Check the package of a crash: was anything altered, removed or added?"),
     "store": ("agent.cli.store:store_app", "Check, prune or describe a store."),
+    "install": ("agent.cli.install:app", "Fit this box into a car, step by step; or check the sheet of a fitting."),
+    "uninstall": ("agent.cli.uninstall:app", "Take this box out of its car: services, binding, data."),
+    "factory-reset": ("agent.cli.reset:app", "Destroy the keys of this box and erase its data."),
     "vault": ("agent.cli.vault:app", "Encrypt the store and the video, with a key that is sealed to this box."),
     "support-bundle": ("agent.cli.support:app", "Make one file that shows a desk what is wrong with this box."),
+    "obd": ("agent.cli.obd:app", "Ask the car: identity, values, trouble codes, readiness, freeze frame."),
+    "can": ("agent.cli.can:app", "Look at a CAN bus or a recording: sniff, record, rates, identify, decode."),
+    "profile": ("agent.cli.profile:app", "Suggest which vehicle profile fits what is on the bus."),
     "receiver": ("receiver.cli:app", "Run the insurer's receiver and manage its devices."),
     "sim": ("sim.cli:app", "Record drives of the virtual car, with the truth beside them."),
+    "enrol": ("agent.cli.enrol:app", "Enrol this box at an insurer with a one-time code."),
+    "ca": ("receiver.authority.command:app", "Keep the certificate authority of an insurer's boxes."),
     "warm": ("agent.cli.warm:app", "Compile the kernels now, so that the first start is fast."),
 }
 
