@@ -1,9 +1,11 @@
 """What is examined: where the box's files are, and how much may be done to find out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-STORE = Path("/var/lib/roadwitness")
+from agent import clock
+from agent.local.place import STORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +14,12 @@ class Context:
 
     store: Path = STORE  # the folder that the daemon runs on: its socket, store, video and TLS identity
     config: Path | None = None  # agent.toml; None is the one in the configuration folder
-    dashcam: Path | None = None  # dashcam.toml; None is the one beside it, where there is one
+    dashcam: Path | None = None  # dashcam.toml; None is the one beside agent.toml, where there is one
     sysfs: Path = Path("/sys")
     proc: Path = Path("/proc")
-    dev: Path = Path("/dev")
-    systemd: Path = Path("/run/systemd/system")  # exists where systemd runs
+    systemctl: str = "systemctl"
+    wall_ns: Callable[[], int] = clock.wall_ns
+    kernel_error_ns: Callable[[], int | None] = clock.kernel_error_ns
     groups: tuple[str, ...] = ()  # only these; () is all
     limit_s: float = 28.0  # for everything together
     bit_rates: bool = False  # also try rates on a silent CAN interface, which needs root and takes it down

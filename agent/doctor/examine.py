@@ -25,7 +25,18 @@ class Check:
 
 
 CHECKS: Final[dict[str, Check]] = {
+    "power": Check("Power", "agent.doctor.power:examine", 6.0),
+    "clock": Check("Clock", "agent.doctor.time:examine", 3.0),
+    "storage": Check("Storage", "agent.doctor.storage:examine", 12.0),
+    "can": Check("CAN bus", "agent.doctor.can:examine", 20.0),
+    "adapter": Check("OBD adapter", "agent.doctor.adapter:examine", 20.0),
+    "gps": Check("Satellites", "agent.doctor.gps:examine", 8.0),
+    "imu": Check("Motion sensor", "agent.doctor.imu:examine", 8.0),
+    "camera": Check("Cameras", "agent.doctor.camera:examine", 15.0),
+    "network": Check("Network", "agent.doctor.network:examine", 18.0),
+    "services": Check("Services", "agent.doctor.services:examine", 10.0),
     "config": Check("Configuration", "agent.doctor.configuration:examine", 3.0),
+    "versions": Check("Versions", "agent.doctor.versions:examine", 3.0),
 }
 
 

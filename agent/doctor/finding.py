@@ -1,12 +1,13 @@
 """What one check found: the type that the command, the wizard, the sheet, the bundle and a remote reply all share."""
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 State = Literal["pass", "warn", "fail", "unknown"]
 STATES: Final[tuple[State, ...]] = ("fail", "warn", "unknown", "pass")  # worst first
 Fact = str | int | float | bool | None
+Facts = dict[str, Any]  # of Fact
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,15 +18,25 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     check: str
     state: State
-    found: str  # one sentence without the check's name, e.g. "12.6 V"
+    found: str  # what was found, in a few words, e.g. "12.6 V"
     advice: str = ""  # code of the row in advice.toml, "" where it passed
-    facts: dict[str, Fact] = {}  # the same in a form that a program reads; they fill the row's {words}
+    facts: Facts = {}  # the same in a form that a program reads; they fill the row's {words}
     device: str = ""
 
     @property
     def group(self) -> str:
         """Return what is checked: power, clock, storage, can, …"""
         return self.check.partition(".")[0]
+
+
+def well(check: str, found: str, *, device: str = "", **facts: Fact) -> Finding:
+    """Return a pass."""
+    return Finding(check=check, state="pass", found=found, device=device, facts=facts)
+
+
+def ill(state: State, check: str, advice: str, found: str, *, device: str = "", **facts: Fact) -> Finding:
+    """Return what is no pass, with its code in the table of advice."""
+    return Finding(check=check, state=state, found=found, advice=advice, device=device, facts=facts)
 
 
 def worst(findings: list[Finding]) -> State:

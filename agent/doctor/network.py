@@ -1,0 +1,216 @@
+"""The way to the receiver, step by step: a network, the broker's name, its port, TLS, this box's own certificate."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from agent import clock
+from agent.boottime import EARLIEST_NS
+from agent.clock import NS_PER_S
+from agent.doctor import backlog, probe
+from agent.doctor.finding import Facts, Finding, ill, well
+from agent.doctor.seen import Seen
+from agent.errors import ConfigError
+from agent.link import Broker, BrokerSettings, parse_url
+from drivers.sysfs import try_text
+
+DNS_S: Final = 5.0
+TCP_S: Final = 5.0
+REFUSAL_S: Final = 0.7  # TLS 1.3: a broker refuses our certificate only after the handshake
+LATE_SHARE: Final = 0.2  # of a certificate's life: it should have been renewed by then
+SOON_S: Final = 14 * 86_400  # the broker's certificate, which somebody has to renew
+# X509_V_ERR_* of OpenSSL (x509_vfy.h)
+_VERIFY: Final = {9: "tls_not_yet_valid", 10: "tls_expired", 62: "tls_wrong_name", 64: "tls_wrong_name"}
+_NOT_CARS: Final = ("lo", "can", "vcan", "slcan", "docker", "veth", "br-")
+
+
+def examine(seen: Seen) -> Iterator[Finding]:
+    """Go the way to the broker as far as it goes, then judge what waits for the receiver."""
+    if seen.settings is None:
+        return
+    settings = seen.settings.broker
+    try:
+        broker = parse_url(settings.url)
+    except ConfigError as error:
+        yield ill("fail", "network.broker", "broker_address", str(error), url=settings.url)
+        return
+    open_so_far = yield from _as_far_as_it_goes(seen, settings, broker)
+    if open_so_far:
+        yield from probe.examine(seen, settings, broker)
+    yield from backlog.examine(seen)
+
+
+def _as_far_as_it_goes(seen: Seen, settings: BrokerSettings, broker: Broker) -> Generator[Finding, None, bool]:
+    """Judge the network, name, port and TLS; return whether MQTT may be tried."""
+    where: Facts = {"host": broker.host, "port": broker.port}
+    own_ok = True
+    if broker.tls:
+        own_ok = yield from _own(seen, settings)
+    if broker.tls and not _has_link(seen.context.sysfs):
+        yield ill("fail", "network.link", "no_network", "no network interface is up")
+        return False
+    begun_ns = clock.monotonic_ns()
+    address = _resolved(broker, seen)
+    if address is None:
+        yield ill("fail", "network.name", "dns_fails", f"{broker.host} cannot be resolved", **where)
+        return False
+    took_ms = (clock.monotonic_ns() - begun_ns) / 1e6
+    yield well("network.name", f"{broker.host} is {address[0]}, {took_ms:.0f} ms", **where)
+    begun_ns = clock.monotonic_ns()
+    try:
+        connection = socket.create_connection(address[:2], timeout=min(TCP_S, max(0.5, seen.left_s())))
+    except ConnectionRefusedError:
+        yield ill("fail", "network.broker", "broker_refuses", f"port {broker.port} is closed", **where)
+        return False
+    except OSError as error:
+        text = "no answer" if isinstance(error, TimeoutError) else str(error.strerror or error)
+        yield ill("fail", "network.broker", "broker_unreachable", text, **where)
+        return False
+    took_ms = (clock.monotonic_ns() - begun_ns) / 1e6
+    yield well("network.broker", f"port {broker.port} answers in {took_ms:.0f} ms", **where)
+    with connection:
+        if not broker.tls:
+            return True
+        finding = _tls(seen, settings, broker, connection, address) if own_ok else None
+    if finding is None:
+        return False
+    yield finding
+    return finding.state in ("pass", "warn")
+
+
+def _has_link(sysfs: Path) -> bool:
+    """Say whether any interface but those of this machine and of cars is up; true where the kernel does not tell."""
+    folders = [f for f in (sysfs / "class" / "net").glob("*/") if not f.name.startswith(_NOT_CARS)]
+    states = [try_text(folder / "operstate") for folder in folders]
+    known = [state for state in states if state is not None]
+    return not (sysfs / "class" / "net").is_dir() or any(state in ("up", "unknown") for state in known)
+
+
+def _resolved(broker: Broker, seen: Seen) -> tuple[str, int] | None:
+    """Resolve in a thread of its own: libc's resolver knows no deadline."""
+    found: list[tuple[str, int]] = []
+
+    def look() -> None:
+        try:
+            answers = socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
+        except OSError:
+            return
+        found.extend((str(answer[4][0]), int(answer[4][1])) for answer in answers)
+
+    looking = threading.Thread(target=look, name="doctor name", daemon=True)
+    looking.start()
+    looking.join(min(DNS_S, max(0.5, seen.left_s())))
+    return found[0] if found else None
+
+
+# this box's certificate
+
+
+def _own(seen: Seen, settings: BrokerSettings) -> Generator[Finding, None, bool]:
+    """Judge this box's own certificate; return whether TLS can be tried."""
+    if settings.certificate is None:
+        if settings.username:
+            yield well("network.certificate", "none: the box is known by name and password")
+        else:
+            text = "neither a certificate nor a name and password is configured"
+            yield ill("warn", "network.certificate", "no_identity", text)
+        return True
+    file = str(settings.certificate)
+    try:
+        own = x509.load_pem_x509_certificate(settings.certificate.read_bytes())
+    except FileNotFoundError:
+        yield ill("fail", "network.certificate", "no_certificate", f"{file} is missing", file=file)
+        return False
+    except PermissionError:
+        yield ill("unknown", "network.certificate", "not_permitted", f"{file}: permission denied", file=file)
+        return False
+    except (OSError, ValueError) as error:
+        yield ill("fail", "network.certificate", "own_certificate_damaged", f"{file}: {error}", file=file)
+        return False
+    now = datetime.fromtimestamp(seen.context.wall_ns() / NS_PER_S, UTC)
+    begins, ends = own.not_valid_before_utc, own.not_valid_after_utc
+    left, life = (ends - now).total_seconds(), (ends - begins).total_seconds()
+    facts: Facts = {"file": file, "days": round(left / 86_400, 1), "until": ends.strftime("%Y-%m-%d")}
+    if seen.context.wall_ns() < EARLIEST_NS or now < begins:
+        text = f"counts as not valid before {begins:%Y-%m-%d}: the clock is behind"
+        yield ill("fail", "network.certificate", "tls_not_yet_valid", text, **facts)
+    elif left <= 0:
+        yield ill("fail", "network.certificate", "own_certificate_expired", f"expired {ends:%Y-%m-%d}", **facts)
+    elif left < LATE_SHARE * life:
+        text = f"ends in {left / 86_400:.1f} days"
+        yield ill("warn", "network.certificate", "own_certificate_ends", text, **facts)
+    else:
+        yield well("network.certificate", f"valid until {ends:%Y-%m-%d}", **facts)
+    return True
+
+
+# TLS
+
+
+def _tls(
+    seen: Seen, settings: BrokerSettings, broker: Broker, connection: socket.socket, address: tuple[str, int]
+) -> Finding:
+    where: Facts = {"host": broker.host, "port": broker.port, "ca": str(settings.ca or "the system's")}
+    try:
+        context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
+        if settings.certificate and settings.key:
+            context.load_cert_chain(settings.certificate, settings.key)
+    except OSError as error:  # SSLError is one
+        return ill("fail", "network.tls", "tls_files", f"{error.strerror or error}: {settings.ca or ''}", **where)
+    try:
+        with context.wrap_socket(connection, server_hostname=broker.host) as secured:
+            ends = _ends(secured.getpeercert(binary_form=True))
+            spoken = secured.version() or ""
+            secured.settimeout(REFUSAL_S)
+            try:
+                if secured.recv(1) == b"":
+                    return ill("fail", "network.tls", "tls_own_refused", "the broker hangs up at once", **where)
+            except TimeoutError:
+                pass  # it waits for us to speak: we are let in
+    except ssl.SSLCertVerificationError as error:
+        code = _VERIFY.get(error.verify_code, "tls_untrusted")
+        shown = _unverified(address, seen)
+        return ill("fail", "network.tls", code, f"{error.verify_message}{shown}", **where)
+    except ssl.SSLError as error:
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        code = "tls_own_refused" if "alert" in reason else "tls_fails"
+        return ill("fail", "network.tls", code, reason, **where)
+    except OSError as error:
+        return ill("fail", "network.tls", "tls_own_refused", str(error.strerror or error), **where)
+    if ends is not None:
+        left_s = (ends - datetime.fromtimestamp(seen.context.wall_ns() / NS_PER_S, UTC)).total_seconds()
+        if left_s < SOON_S:
+            text = f"the broker's certificate ends in {left_s / 86_400:.1f} days"
+            return ill("warn", "network.tls", "tls_ends_soon", text, until=ends.strftime("%Y-%m-%d"), **where)
+    until = f", the broker's certificate is valid until {ends:%Y-%m-%d}" if ends else ""
+    return well("network.tls", f"{spoken}{until}", **where)
+
+
+def _ends(der: bytes | None) -> datetime | None:
+    return None if der is None else x509.load_der_x509_certificate(der).not_valid_after_utc
+
+
+def _unverified(address: tuple[str, int], seen: Seen) -> str:
+    """Say what certificate the broker shows, and what date this machine has: one of the two is wrong."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(address, timeout=min(TCP_S, max(0.5, seen.left_s()))) as connection,
+            context.wrap_socket(connection) as secured,
+        ):
+            der = secured.getpeercert(binary_form=True)
+    except OSError:
+        return ""
+    if der is None:
+        return ""
+    shown = x509.load_der_x509_certificate(der)
+    today = datetime.fromtimestamp(seen.context.wall_ns() / NS_PER_S, UTC)
+    valid = f"valid {shown.not_valid_before_utc:%Y-%m-%d} to {shown.not_valid_after_utc:%Y-%m-%d}"
+    return f" ({shown.subject.rfc4514_string() or 'no name'}, {valid}; today is {today:%Y-%m-%d})"
