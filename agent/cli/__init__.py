@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "crashes": ("agent.cli.store:crashes_app", "List the crashes in a store, and their packages."),
     "verify": ("agent.cli.verify:app", "Check the package of a crash: was anything altered, removed or added?"),
     "store": ("agent.cli.store:store_app", "Check, prune or describe a store."),
+    "doctor": ("agent.cli.doctor:app", "Examine this box: what is wrong with it, and what to do next."),
     "install": ("agent.cli.install:app", "Fit this box into a car, step by step; or check the sheet of a fitting."),
     "uninstall": ("agent.cli.uninstall:app", "Take this box out of its car: services, binding, data."),
     "factory-reset": ("agent.cli.reset:app", "Destroy the keys of this box and erase its data."),
