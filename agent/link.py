@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError
+from agent.tls import Moment, client_context
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -136,7 +137,10 @@ Happening = Up | Down | Refused | Delivered | Arrived
 
 
 class Link:
-    """Connects, publishes and reports what happens to `sink`, which is called from the connection's own thread."""
+    """Connects, publishes and reports what happens to `sink`, which is called from the connection's own thread.
+
+    `now` judges the dates of certificates in place of the machine's clock (agent.tls).
+    """
 
     def __init__(
         self,
@@ -151,10 +155,12 @@ class Link:
         content_types: dict[str, str] | None = None,
         keep_session: bool = False,
         manual_ack: bool = False,
+        now: Callable[[], Moment] | None = None,
     ) -> None:
         self._settings = settings
         self._broker = parse_url(settings.url)
-        self._tls = _tls_context(settings) if self._broker.tls else None
+        self._now = now
+        self._tls = self._read_tls() if self._broker.tls else None
         self._password = _password(settings)
         self._client_id = client_id
         self._sink = sink
@@ -179,6 +185,11 @@ class Link:
     def connect(self) -> None:
         """Begin one attempt and return at once; Up, Down or Refused follows."""
         self.close()
+        if self._tls is not None:
+            try:
+                self._tls = self._read_tls()  # the certificate may have been renewed
+            except ConfigError as e:
+                log.warning("%s; what was read before is used", e)
         client = self._make_client()
         with self._lock:
             self._client = client
@@ -212,6 +223,10 @@ class Link:
         if client is not None:
             client.disconnect()
             client.loop_stop()
+
+    def _read_tls(self) -> ssl.SSLContext:
+        s = self._settings
+        return client_context(s.ca, (s.certificate, s.key) if s.certificate and s.key else None, self._now)
 
     def _make_client(self) -> "Client":
         from paho.mqtt.client import MQTTv5, MQTTv311
@@ -364,19 +379,6 @@ def _properties(packet: str, **values: Any) -> "Properties":
     for name, value in values.items():
         setattr(properties, name, value)
     return properties
-
-
-def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
-    except OSError as e:
-        raise ConfigError(f"{settings.ca}: not a usable certificate authority file: {e.strerror or e}") from e
-    if settings.certificate and settings.key:
-        try:
-            context.load_cert_chain(settings.certificate, settings.key)
-        except OSError as e:
-            raise ConfigError(f"{settings.certificate}, {settings.key}: not a usable pair: {e.strerror or e}") from e
-    return context
 
 
 def _password(settings: BrokerSettings) -> str | None:

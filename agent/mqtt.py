@@ -7,15 +7,19 @@ from typing import Final
 from agent import messages
 from agent.filemessages import CHUNK_TYPE
 from agent.link import Arrived, BrokerSettings, Delivered, Happening, Link
+from agent.tls import Moment
 
 # Of messages that sync has not looked at: dozens of full answers. What is beyond it is asked for again.
 MOST_WAITING_BYTES: Final = 4 * 1024 * 1024
 
 
 class MqttUplink:
-    """A device's connection to its broker: subscribes to what it is answered, leaves `offline` as its last will."""
+    """A device's connection to its broker: subscribes to what it is answered, leaves `offline` as its last will.
 
-    def __init__(self, settings: BrokerSettings, device: str) -> None:
+    `now` judges the dates of certificates.
+    """
+
+    def __init__(self, settings: BrokerSettings, device: str, now: Callable[[], Moment] | None = None) -> None:
         self._lock = threading.Lock()
         self._happened: list[Happening] = []
         self._waiting_bytes = 0
@@ -29,6 +33,7 @@ class MqttUplink:
             will=(messages.topic(device, "status"), messages.encode_status(device, "offline")),
             content_types={"up": messages.CONTENT_TYPE, "file": CHUNK_TYPE},
             keep_session=True,
+            now=now,
         )
 
     def on_happening(self, wake: Callable[[], None]) -> None:

@@ -8,6 +8,11 @@ import numpy as np
 
 from agent.answers import Belief
 from agent.clock import NS_PER_S, monotonic_ns, wait
+from agent.enrolment.enrol import Signer
+from agent.enrolment.folder import TlsFolder
+from agent.enrolment.moments import of_boot
+from agent.enrolment.renewal import Renewal
+from agent.enrolment.settings import EnrolmentSettings
 from agent.incident.folder import PACKAGES
 from agent.link import BrokerSettings
 from agent.messages import Live
@@ -17,6 +22,8 @@ from agent.spine import Output
 from agent.state import State
 from agent.store import Store
 from agent.sync import Sync, SyncSettings, SyncThread
+from agent.tls import Moment
+from agent.uplink import SyncStatus
 from agent.upload.budget import Budget
 from agent.upload.settings import BudgetSettings, UploadSettings
 from agent.upload.uploads import Uploads
@@ -30,6 +37,7 @@ class Sending:
 
     `on_health` takes what a person should know of the uplink; `on_bug` what ended the thread, if a bug did;
     `on_command` and `on_consent` what came on these topics, unread. `trusted` are the keys of receivers, in hex.
+    With `enrolment` the certificate is renewed meanwhile.
     """
 
     def __init__(
@@ -46,11 +54,12 @@ class Sending:
         on_command: Callable[[bytes], None] | None = None,
         on_consent: Callable[[bytes], None] | None = None,
         trusted: Collection[str] = (),
+        enrolment: EnrolmentSettings | None = None,
     ) -> None:
         self._store = store
         self._boot = boot
         self._told_ns = 0
-        uplink = MqttUplink(broker, store.device)
+        uplink = MqttUplink(broker, store.device, self._moment)
         counted = Budget(budget or BudgetSettings(), store.uploads, self._utc_ns)
         packages = store.folder / PACKAGES
         uploads = Uploads(store.device, packages, store.uploads, upload, counted, on_health)
@@ -68,6 +77,12 @@ class Sending:
         )
         self._thread = SyncThread(sync, uplink, on_bug)
         self._thread.start()
+        self._renewal: Renewal | None = None
+        if enrolment is not None and enrolment.receiver:
+            signer = Signer(store.device, store.public_key, store.sign)
+            tls = TlsFolder(store.folder)
+            self._renewal = Renewal(tls, signer, enrolment, broker, self._moment, self._answered, on_health)
+            self._renewal.start()
 
     def tell(self, output: Output) -> None:
         """Take what a step gave: there may be something to send, and a place to show, once in LIVE_S of wall time."""
@@ -95,6 +110,11 @@ class Sending:
     def heard(self) -> bool:
         """Say whether the receiver has answered on the present connection."""
         return self._thread.status.phase == "sending"
+
+    @property
+    def status(self) -> SyncStatus:
+        """What sync is doing."""
+        return self._thread.status
 
     @property
     def progress(self) -> int:
@@ -131,6 +151,12 @@ class Sending:
         utc = self._store.utc_of(self._boot, now_ns)
         return None if utc is None else utc.utc_ns
 
+    def _moment(self) -> Moment:
+        return of_boot(self._store, self._boot)
+
+    def _answered(self) -> bool:
+        return self._thread.status.phase == "sending"
+
     @property
     def stopped(self) -> bool:
         """Say whether it has ended: nothing of it uses the store any more."""
@@ -138,6 +164,8 @@ class Sending:
 
     def stop(self) -> None:
         """Disconnect; what was not sent stays in the store."""
+        if self._renewal is not None:
+            self._renewal.stop()
         self._thread.stop()
 
 

@@ -13,6 +13,7 @@ from agent.consent.settings import ConsentSettings
 from agent.crash.settings import CrashSettings
 from agent.detect.settings import DetectionSettings
 from agent.devices import DriverTables
+from agent.enrolment.settings import EnrolmentSettings
 from agent.errors import ConfigError, StoreError
 from agent.evidence.settings import EvidenceSettings
 from agent.feed import FeedSettings
@@ -62,6 +63,7 @@ class AgentConfig:
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     broker: BrokerSettings = field(default_factory=BrokerSettings)
+    enrolment: EnrolmentSettings = field(default_factory=EnrolmentSettings)
     sync: SyncSettings = field(default_factory=SyncSettings)
     upload: UploadSettings = field(default_factory=UploadSettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)

@@ -8,6 +8,7 @@ import typer
 
 from agent.clock import iso_utc
 from receiver import command_cli, crash_cli, database_cli, dispute_cli, policy_cli, retention_cli
+from receiver.authority import command as authority
 from receiver.claiming import command as claiming
 from receiver.exports import command as exports
 from receiver.figures import command as figures
@@ -124,3 +125,4 @@ database_cli.add_to(app)
 retention_cli.add_to(app)
 people.add_to(app)
 registry.add_to(app)
+authority.add_to(app)

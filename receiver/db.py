@@ -39,17 +39,8 @@ from receiver.settings import DEFAULT_URL
 # What programs from before receiver.migrations read; they leave a database alone whose number is above 1.
 SCHEMA: Final = 2
 # Modules that add further tables, or parts of them, to `metadata`: what is about something else than receiving.
-FURTHER: Final = (
-    "receiver.partitions",
-    "receiver.claiming.tables",
-    "receiver.jt808.tables",
-    "receiver.webhooks.tables",
-    "receiver.registry.tables",
-    "receiver.rating.tables",
-    "receiver.people.tables",
-    "receiver.api.tables",
-    "receiver.authority.tables",
-)
+_PACKAGES: Final = ("claiming", "jt808", "webhooks", "registry", "rating", "people", "api", "authority")
+FURTHER: Final = ("receiver.partitions", *(f"receiver.{name}.tables" for name in _PACKAGES))
 
 metadata = MetaData()
 

@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 from agent import clock
 from agent.errors import ConfigError, RoadwitnessError, UplinkError
 from receiver import commands, db, exposure, packages
-from receiver.authority.folder import folder_of
 from receiver.authority.revoking import Revocations
 from receiver.broker import EmbeddedBroker
 from receiver.ending import Ending
@@ -67,7 +66,7 @@ def serve(settings: ReceiverSettings, embedded_broker: int | None = None, pages:
         eraser = Eraser(engine, files)
         stack.callback(eraser.stop)
         eraser.start()
-        revocations = Revocations(engine, folder_of(settings))
+        revocations = Revocations(engine, settings)
         stack.callback(revocations.stop)
         revocations.start()
         if settings.webhooks:

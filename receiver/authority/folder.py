@@ -20,7 +20,7 @@ from agent.clock import NS_PER_S
 from agent.durable import sync_folder
 from agent.errors import RoadwitnessError
 from receiver.engine import beside
-from receiver.settings import ReceiverSettings
+from receiver.settings import HttpSettings, ReceiverSettings
 
 FOLDER: Final = "authority"
 ROOT: Final = "root.crt"
@@ -58,6 +58,11 @@ def folder_of(settings: ReceiverSettings) -> Path:
     """Return where the authority of a receiver is kept."""
     named = settings.enrolment.folder
     return Path(named) if named else beside(settings.database) / FOLDER
+
+
+def crl_of(settings: ReceiverSettings) -> Path:
+    """Return where the list of revoked certificates is written."""
+    return Path(settings.enrolment.crl) if settings.enrolment.crl else folder_of(settings) / CRL
 
 
 def make(folder: Path, name: str, now_ns: int) -> Authority:
@@ -109,6 +114,13 @@ def load(folder: Path) -> Authority:
 def exists(folder: Path) -> bool:
     """Say whether there is an authority."""
     return (folder / ROOT).exists()
+
+
+def gave(authority: Authority, http: HttpSettings) -> bool:
+    """Say whether the certificate of the pages is of this authority; raise AuthorityError where it cannot be read."""
+    if not http.certificate:
+        return False
+    return _certificate(Path(http.certificate)).issuer == authority.issuing.subject
 
 
 def root_pem(folder: Path) -> bytes:

@@ -15,19 +15,20 @@ from sqlalchemy.exc import DBAPIError
 from agent import clock
 from receiver import db
 from receiver.authority import enrolling, folder, issuing
-from receiver.authority.folder import CRL, AuthorityError
+from receiver.authority.folder import AuthorityError
+from receiver.settings import ReceiverSettings
 
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 5.0  # between two looks for what was revoked
 
 
-def write(engine: Engine, where: Path, now_ns: int) -> Path:
+def write(engine: Engine, settings: ReceiverSettings, now_ns: int) -> Path:
     """Write the list and return its path; raise AuthorityError."""
-    authority = folder.load(where)
+    authority = folder.load(folder.folder_of(settings))
     with db.reading(engine) as connection:
         listed = enrolling.revoked(connection, now_ns)
-    path = where / CRL
+    path = folder.crl_of(settings)
     try:
         folder.write(path, issuing.crl(authority, listed, now_ns))
     except OSError as e:
@@ -38,10 +39,10 @@ def write(engine: Engine, where: Path, now_ns: int) -> Path:
 class Revocations(threading.Thread):
     """Writes the list whenever it changed, until stopped; does nothing where there is no authority."""
 
-    def __init__(self, engine: Engine, where: Path) -> None:
+    def __init__(self, engine: Engine, settings: ReceiverSettings) -> None:
         super().__init__(name="revocations", daemon=True)
         self._engine = engine
-        self._where = where
+        self._settings = settings
         self._stopping = threading.Event()
         self._trouble = ""
         self._last: list[str] | None = None  # serial numbers on the list that this process wrote
@@ -60,14 +61,14 @@ class Revocations(threading.Thread):
 
     def look(self, now_ns: int) -> bool:
         """Write the list if it changed since the last look; say whether it did. Trouble is logged, once."""
-        if not folder.exists(self._where):
+        if not folder.exists(folder.folder_of(self._settings)):
             return False
         try:
             with db.reading(self._engine) as connection:
                 listed = [r.serial for r in enrolling.revoked(connection, now_ns)]
             if listed == self._last:
                 return False
-            write(self._engine, self._where, now_ns)
+            write(self._engine, self._settings, now_ns)
         except (AuthorityError, DBAPIError) as e:
             if str(e) != self._trouble:
                 log.error("the list of revoked certificates is not written: %s", str(e).splitlines()[0])

@@ -8,6 +8,7 @@ class EnrolmentSettings:
     """What a box is given that enrols with a code."""
 
     folder: str = ""  # of the authority; "": `authority` beside the database
+    crl: str = ""  # file of the list of revoked certificates, which the broker reads; "": `crl.pem` in the folder
     broker: str = ""  # the address that boxes are told, mqtts://host:8883; "": that of [broker]
     life_days: int = 30  # of a box's certificate, renewed by itself after two thirds
 
