@@ -41,6 +41,7 @@ class BootTime:
         self._said: int | None = None
         self._time_sample: tuple[int, int] | None = None  # of the last satellite time: t and offset
         self._uncertainty_ns = UNCERTAINTY_NS
+        self._restored_ns = RESTORED_UNCERTAINTY_NS
         self.offset_ns: int | None = None
         self.quality: TimeQuality = "none"
         self.rollovers = 0
@@ -49,14 +50,21 @@ class BootTime:
     def restore(self, t_ns: int, offset_ns: int, *, uncertain: bool = False) -> Clock:
         """Take an offset that some clock said (a file's stamps, a saved time) until satellites know better."""
         self.offset_ns, self.quality, self._said = offset_ns, "restored", offset_ns
-        uncertainty_ns = RESTORED_UNCERTAINTY_NS if uncertain else NS_PER_S
-        return Clock(t_ns=t_ns, offset_ns=offset_ns, quality="restored", uncertainty_ns=uncertainty_ns)
+        self._restored_ns = RESTORED_UNCERTAINTY_NS if uncertain else NS_PER_S
+        return Clock(t_ns=t_ns, offset_ns=offset_ns, quality="restored", uncertainty_ns=self._restored_ns)
 
     def resume(self, clock: Clock) -> None:
         """Take what was said earlier in this boot, by an agent that was restarted since."""
         if clock.quality != "none":
             self.offset_ns, self.quality, self._said = clock.offset_ns, clock.quality, clock.offset_ns
-            self._uncertainty_ns = clock.uncertainty_ns
+            self._uncertainty_ns = self._restored_ns = clock.uncertainty_ns
+
+    @property
+    def uncertainty_ns(self) -> int | None:
+        """How far UTC may be off; None while it is not known."""
+        if self.quality == "none":
+            return None
+        return self._restored_ns if self.quality == "restored" else self._uncertainty_ns
 
     def ntp(self, t_ns: int, offset_ns: int, error_ns: int) -> Clock | None:
         """Take the offset of a wall clock that NTP keeps right, as it is now; satellites know better.

@@ -30,6 +30,7 @@ class PatientStore:
         self._retry_ns = 0
         self._since_ns: int | None = None
         self._recording = True
+        self.listener: Callable[[Sequence[tuple[int, Record]]], None] | None = None  # hears what is kept
 
     @property
     def waiting(self) -> int:
@@ -43,7 +44,10 @@ class PatientStore:
 
     def append(self, records: Sequence[tuple[int, Record]]) -> None:
         """Store records now, or when the disk takes them again."""
-        self._waiting += self._permitted(records)
+        kept = self._permitted(records)
+        self._waiting += kept
+        if kept and self.listener is not None:
+            self.listener(kept)
         if self._waiting and (self._since_ns is None or self._monotonic_ns() >= self._retry_ns):
             self._try()
 

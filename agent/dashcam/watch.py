@@ -7,7 +7,7 @@ time at which it began. A dashcam that has stopped writing without saying goodby
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from agent.clock import NS_PER_S
 from agent.dashcam.resting import RestSaying
@@ -74,6 +74,16 @@ class CameraWatch:
             found += self._tell(camera, now_ns, state.counts, *self._judged(state, now_ns))
         return found
 
+    def seen(self, now_ns: int) -> list[tuple[CameraState, Literal["ok", "degraded", "lost"], str]]:
+        """Return every camera as it was last written, how it does, and that in a sentence; nothing is told by this."""
+        found = []
+        for camera in cameras(self._folder):
+            state = self._state(camera)
+            if state is not None and (state.boot == self._boot or now_ns - self._begun_ns >= START_NS):
+                judged, detail, _ = self._judged(state, now_ns)
+                found.append((state, judged, detail))
+        return found
+
     def say(self, now_ns: int, offset_ns: int | None, speed: tuple[int, float] | None) -> None:
         """Let a camera that writes time and speed into its picture know them; speed as (time, m/s)."""
         if not self._overlay:
@@ -99,7 +109,9 @@ class CameraWatch:
             known = self._read[camera] = (changed_ns, read_state(self._folder, camera))
         return known[1]
 
-    def _judged(self, state: CameraState, now_ns: int) -> tuple[str, str, dict[Trouble, Problem]]:
+    def _judged(
+        self, state: CameraState, now_ns: int
+    ) -> tuple[Literal["ok", "degraded", "lost"], str, dict[Trouble, Problem]]:
         """Return state, sentence and troubles, with what the dashcam itself can no longer say."""
         if state.boot != self._boot:
             detail = "the dashcam has not started; see: systemctl status roadwitness-dashcam"

@@ -117,7 +117,7 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     head: int  # last sequence number written
     acknowledged: int  # last one that the receiver holds
-    oldest_s: float | None = None  # age of the first record that waits; None: nothing waits, or it is of another boot
+    oldest_s: float | None = None  # age of the first record that waits; None: nothing waits, or its time is not known
 
     @property
     def waiting(self) -> int:

@@ -150,6 +150,20 @@ class Lanes:
         self._refresh()
         return {name: lane.position for name, lane in self._lanes.items()}
 
+    def oldest_waiting(self) -> dict[str, tuple[str, int]]:
+        """Return boot and time of the first entry of every lane that is not acknowledged, where one is."""
+        waiting = [(name, lane.position) for name, lane in self._lanes.items() if lane.head > lane.position]
+        found: dict[str, tuple[str, int]] = {}
+        for name, position in waiting:
+            rows = self._database.rows(
+                "SELECT b.id, e.t_ns FROM entry e JOIN boot b ON b.number = e.boot "
+                "WHERE e.lineage = ? AND e.lane = ? AND e.seq > ? ORDER BY e.seq LIMIT 1",
+                (self._number, name, position),
+            )
+            if rows:
+                found[name] = (rows[0][0], rows[0][1])
+        return found
+
     def acknowledge(self, positions: Mapping[str, int], hashes: Mapping[str, bytes]) -> None:
         """Move positions forward; a receiver that is ahead, or holds something else, tells of an older copy: renew."""
         with self._database.lock:

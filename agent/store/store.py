@@ -73,6 +73,11 @@ class Store:
         return self._database.path.parent
 
     @property
+    def path(self) -> Path:
+        """The store's file."""
+        return self._database.path
+
+    @property
     def device(self) -> str:
         """The device's name, from its key."""
         return self._lanes.device
@@ -170,6 +175,10 @@ class Store:
     def positions(self) -> dict[str, int]:
         """Return the sequence up to which every lane of the current lineage is acknowledged."""
         return self._lanes.positions()
+
+    def oldest_waiting(self) -> dict[str, tuple[str, int]]:
+        """Return boot and time of the first entry that the receiver does not hold, by lane, where one waits."""
+        return self._lanes.oldest_waiting()
 
     def acknowledge(self, positions: Mapping[str, int], hashes: Mapping[str, bytes] | None = None) -> None:
         """Take what the receiver says it holds of the current lineage; positions only move forward.
