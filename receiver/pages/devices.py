@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from agent.errors import RoadwitnessError
-from receiver import boxes, boxhealth, boxwords, commands, db, fleet, views
+from receiver import boxes, boxfitting, boxhealth, boxwords, commands, db, fleet, views
 from receiver import devices as enrolment
 from receiver.fields import Field, Typed, typed
 from receiver.people.gate import needs
@@ -132,7 +132,8 @@ def _one(site: Site, request: Request, device: str, status: int = 200, wrong: st
     values: dict[str, Any] = {
         "one": found,
         "box": found.box,
-        "told": boxwords.parts(words, found.said),
+        "told": boxwords.parts(words, boxfitting.others(found.said)),
+        "fitting": boxfitting.last(words, found.said),
         "volts": boxwords.volts(words, found.said),
         "clock": boxwords.clock(words, found),
         "vin": boxwords.vin(words, found),
