@@ -25,8 +25,9 @@ Examples:
 
   roadwitness install verify fitting-1M8GDM9AXKP042788-0123456789abcdef.pdf
 
-It goes on where it was after Ctrl-C or a power cut. Exit code 0: accepted, or accepted with reservations. 1: an error.
-2: finished, and not accepted. How to fit a box, with pictures: docs/fitting.md
+It goes on where it was after Ctrl-C or a power cut. How to fit a box, with pictures: docs/fitting.md
+
+Exit code 0: accepted, or accepted with reservations. 1: an error. 2: finished, and not accepted.
 """
 
 
@@ -34,7 +35,7 @@ It goes on where it was after Ctrl-C or a power cut. Exit code 0: accepted, or a
 def install(
     context: typer.Context,
     unattended: Path | None = typer.Option(None, "--unattended", metavar="FILE", help="Ask nothing: a file answers."),
-    photo: list[Path] = typer.Option([], "--photo", help="A photo for the sheet; may be given again."),
+    photo: list[Path] = typer.Option([], "--photo", metavar="FILE", help="A photo for the sheet; may be given again."),
     config: Path | None = typer.Option(None, "--config", help="agent.toml of this box, in place of the installed one."),
     store: Path = typer.Option(STORE, "--store", help="Folder of the agent's store."),
     anew: bool = typer.Option(False, "--anew", help="Forget an unfinished fitting and begin at the first step."),

@@ -10,7 +10,7 @@ from agent.fitting.rules import DriveRules, Expected
 from agent.fitting.sheet import Item, ItemState
 from agent.local.messages import Tick
 
-State = Literal["open", "pass", "warn", "fail", "skip"]
+State = Literal["open", "pass", "warn", "fail", "absent"]
 LONGEST_TICK_NS: Final = 5 * NS_PER_S  # a longer pause between two ticks counts as this long
 GRAVITY: Final = (9.3, 10.3)  # m/s² that a good sensor reads at rest: 9.81 and its offset (docs/sources.md, F)
 SEEN: Final = 3  # ticks in which a camera or the motion sensor did well: one may be chance
@@ -189,7 +189,7 @@ class Acceptance:
     def _sky(self) -> Check:
         name = "Satellite fix"
         if not self._expected.gnss:
-            return Check(name, "skip", "no satellite receiver is configured")
+            return Check(name, "absent", "no satellite receiver is configured")
         if self._fix_s >= self._rules.fix_s:
             seen = f", {self._satellites} satellites" if self._satellites else ""
             return Check(name, "pass", f"three-dimensional{seen}")
@@ -204,7 +204,7 @@ class Acceptance:
     def _motion(self) -> Check:
         name, wanted = "Motion sensor", self._expected.imu_hz
         if not wanted:
-            return Check(name, "skip", "no motion sensor is configured: crashes are only suspected, by the speed")
+            return Check(name, "absent", "no motion sensor is configured: crashes are only suspected, by the speed")
         rate = min(self._rates) if len(self._rates) == SEEN else 0.0
         value = f"{rate:.0f} of {wanted:.0f} samples/s" if rate else "no samples yet"
         if self._gravity is not None:
@@ -218,7 +218,7 @@ class Acceptance:
     def _turned(self) -> Check:
         name = "Mount"
         if not self._expected.imu_hz:
-            return Check(name, "skip", "no motion sensor is configured")
+            return Check(name, "absent", "no motion sensor is configured")
         confidence = self._mount or 0.0
         done = confidence >= self._rules.confidence
         advice = "Fix the box firmly, then start off and brake firmly on a straight road a few times."
@@ -227,7 +227,7 @@ class Acceptance:
     def _pictures(self) -> Check:
         name = "Cameras"
         if not self._expected.cameras:
-            return Check(name, "skip", "no camera is configured")
+            return Check(name, "absent", "no camera is configured")
         ill = [c for c in self._expected.cameras if self._cameras.get(c, (0, ""))[0] < SEEN]
         said = "; ".join(
             f"{c}: {self._cameras.get(c, (0, 'no picture yet'))[1]}" for c in ill or self._expected.cameras
@@ -238,7 +238,7 @@ class Acceptance:
     def _supply(self) -> Check:
         name = "Charging"
         if not self._expected.supply and self._volts is None:
-            return Check(name, "skip", "nothing tells the supply voltage")
+            return Check(name, "absent", "nothing tells the supply voltage")
         value = "no voltage yet" if self._volts is None else f"{self._volts:.1f} V at most (12 V scale)"
         if self._charged:
             return Check(name, "pass", value)
@@ -274,7 +274,7 @@ class Acceptance:
     def _sent(self) -> Check:
         name = "Receiver has it"
         if not self._expected.broker:
-            return Check(name, "skip", "no broker is configured")
+            return Check(name, "absent", "no broker is configured")
         if self._trip_held:
             return Check(name, "pass", "it acknowledged the trip")
         if self._acknowledged:

@@ -24,7 +24,7 @@ def mount(fitting: Fitting) -> list[Item]:
     """Watch how sure the agent is of the box's orientation, until it is sure enough or the time is over."""
     rules, expected = fitting.answers.drive, fitting.expected()
     if not expected.imu_hz:
-        return [item("mount", "Orientation", "skip", "no motion sensor is configured")]
+        return [item("mount", "Orientation", "absent", "no motion sensor is configured")]
     fitting.running()
     _set_off(
         fitting, "Fix the box firmly: it must not move any more. Then start off and brake firmly on a straight road."

@@ -6,7 +6,13 @@ from typing import Final
 
 from agent.fitting.sheet import VERDICTS, Item, ItemState, Sealed, Sheet, Verdict, short
 
-WORDS: Final[dict[ItemState, str]] = {"pass": "pass", "warn": "look at it", "fail": "FAIL", "skip": "left out"}
+WORDS: Final[dict[ItemState, str]] = {
+    "pass": "pass",
+    "warn": "look at it",
+    "fail": "FAIL",
+    "skip": "left out",
+    "absent": "none",
+}
 _CHECK: Final = "To check this sheet: roadwitness install verify FILE. It is genuine if that names the box above."
 
 
@@ -79,6 +85,7 @@ _COUNTED: Final[dict[ItemState, str]] = {
     "warn": "to look at",
     "fail": "failed",
     "skip": "left out",
+    "absent": "not in this car",
 }
 
 

@@ -17,7 +17,7 @@ max-width:50rem;margin:1.5rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0 0 .5rem}h2{font-size:1.05rem;margin:1.4rem 0 .3rem}
 .verdict{border:2px solid;border-radius:.4rem;padding:.5rem .8rem;margin:0}
 .verdict b{display:block;font-size:1.2rem}
-.accepted,.pass{color:#0b6b2e}.reserved,.warn{color:#8a5300}.refused,.fail{color:#a3101b}.skip{color:#555b66}
+.accepted,.pass{color:#0b6b2e}.reserved,.warn{color:#8a5300}.refused,.fail{color:#a3101b}.skip{color:#8a5300}.absent{color:#555b66}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.3rem .5rem .3rem 0;
 border-bottom:1px solid #d5d9e0;overflow-wrap:anywhere}th{font-weight:600;width:34%}
 .state{font-weight:700;white-space:nowrap;width:5.5rem}.advice{display:block;color:#1b1d21;font-size:.93em}

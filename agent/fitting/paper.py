@@ -18,7 +18,8 @@ _COLOURS: Final = {
     "warn": "#8a5300",
     "refused": "#a3101b",
     "fail": "#a3101b",
-    "skip": "#555b66",
+    "skip": "#8a5300",
+    "absent": "#555b66",
 }
 _WIDTH: Final = 481.0  # points between the margins of A4
 _PICTURE: Final = 300.0

@@ -17,7 +17,8 @@ FORMAT: Final = "roadwitness-fitting/1"
 PREFIX: Final = b"roadwitness fitting\n"  # nothing else that the device signs can pass for a sheet
 MOST_BYTES: Final = 16 * 1024**2  # of a file that is read as a sheet: four photos are below 2 MB
 
-ItemState = Literal["pass", "warn", "fail", "skip"]
+# skip: somebody left it out; absent: this car has nothing of the kind
+ItemState = Literal["pass", "warn", "fail", "skip", "absent"]
 Verdict = Literal["accepted", "reserved", "refused"]
 VERDICTS: Final[dict[Verdict, str]] = {
     "accepted": "Accepted",

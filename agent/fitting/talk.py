@@ -12,7 +12,13 @@ from rich.text import Text
 from agent.errors import ConfigError
 from agent.fitting.sheet import Item
 
-MARKS: Final = {"pass": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "bold red"), "skip": ("–", "dim")}
+MARKS: Final = {
+    "pass": ("✓", "green"),
+    "warn": ("!", "yellow"),
+    "fail": ("✗", "bold red"),
+    "skip": ("–", "yellow"),
+    "absent": ("–", "dim"),
+}
 OPEN: Final = ("·", "cyan")
 Row = tuple[str, str, str, str]  # state, name, value, advice
 

@@ -75,7 +75,7 @@ def report(path: Path, device: str = "", *, as_json: bool = False) -> tuple[str,
     lines = [
         f"{path}: signed by box {sheet.device}, short code {short(verified.digest)}",
         f"{VERDICTS[sheet.verdict]}: VIN {sheet.vin or 'not known'}, by {sheet.by}, {sheet.ended or 'time not known'}",
-        *(f"  {WORDS[i.state]}: {i.name}: {i.value}" for i in sheet.items if i.state != "pass"),
+        *(f"  {WORDS[i.state]}: {i.name}: {i.value}" for i in sheet.items if i.state not in ("pass", "absent")),
     ]
     if not right:
         lines.append(f"NOT the box that was named: {device}")

@@ -53,7 +53,7 @@ def of_sheet(sheet: Sheet, sealed: Sealed) -> Word:
     }
     if failed:
         facts["first_failed"] = failed[0]
-    state: Literal["ok", "degraded", "lost"] = "ok" if sheet.verdict == "accepted" else "degraded"
+    state: Literal["ok", "degraded", "lost"] = "degraded" if sheet.verdict == "refused" else "ok"
     return Word(state=state, detail=detail, facts=facts)
 
 
