@@ -101,14 +101,15 @@ class Borrowed:
 
 @contextmanager
 def lend(
-    folder: Path, device: str, purpose: str, seconds: float = 60.0, timeout_s: float = LEND_S
+    folder: Path, device: str, purpose: str, seconds: float = 60.0, timeout_s: float = LEND_S, about: str = ""
 ) -> Iterator[Borrowed]:
     """Have the daemon close `device` and keep it closed inside this block; raise LocalError, RefusedError if refused.
 
-    `purpose` is logged and told to the receiver; "clear" is granted only while the car stands with its engine off.
+    `purpose` and `about` are logged and told to the receiver; "clear" is granted only while the car stands with its
+    engine off.
     """
     with _connected(folder, timeout_s) as line:
-        line.send(AskLend(device=device, purpose=purpose, seconds=seconds))
+        line.send(AskLend(device=device, purpose=purpose, seconds=seconds, about=about))
         answer = _granted(line.receive(timeout_s))
         if not isinstance(answer, Lent):
             raise LocalError(f"{socket_path(folder)}: answers with {type(answer).__name__} instead of a device")

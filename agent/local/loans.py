@@ -118,8 +118,11 @@ class Loans:
         device = wish.asked.device
         if feed is not None and feed.account.state in ("closed", "ended"):
             loan.until_ns = now_ns + round(wish.asked.seconds * NS_PER_S)
-            text = f"{device}: lent to user {wish.uid} for {wish.asked.purpose}, at most {wish.asked.seconds:.0f} s"
+            about = f" ({wish.asked.about})" if wish.asked.about else ""
+            what = f"{wish.asked.purpose}{about}"
+            text = f"{device}: lent to user {wish.uid} for {what}, at most {wish.asked.seconds:.0f} s"
             facts = {"user": str(wish.uid), "purpose": wish.asked.purpose}
+            facts |= {"about": wish.asked.about} if about else {}
             self._say(now_ns, device, "degraded", text, facts)
             self._board.tell(client, Lent(device=device, until_ns=loan.until_ns))
         elif now_ns - loan.since_ns > CLOSE_NS:

@@ -22,6 +22,7 @@ CLEAR: Final = "clear"  # the purpose that changes something in the vehicle: onl
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 # Printable, of one line: it is logged and told to the receiver.
 Purpose = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{1,64}(?!\n)$")]
+About = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,400}(?!\n)$")]
 
 
 # requests
@@ -45,6 +46,7 @@ class AskLend(Request, frozen=True, kw_only=True, tag="lend"):
     device: Name  # as `Device.name`
     purpose: Purpose = msgspec.field(name="for")
     seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_LEND_S)]
+    about: About = ""  # what exactly will be done, where something is changed: kept with the loan (0288)
 
 
 Asked = AskStatus | AskWatch | AskLend
