@@ -1,6 +1,7 @@
 """Each ELM327: is it there, what is it and what does it lack, does the car answer, how fast and how well."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +14,14 @@ from agent.doctor.power import judged
 from agent.doctor.seen import Seen
 from agent.errors import DriverError
 from agent.power.signs import HIGH_V
+from drivers import Driver
 from drivers.elm327 import Elm327
 
 LISTEN_S: Final = 3.0  # of polling, once the car answers
 FIND_S: Final = 9.0  # for a car to be found, the adapter's own search of all protocols included
 SLOW_HZ: Final = 1.0  # of speed: what is slower finds no harsh braking
 SPEED: Final = number("Obd.Speed")
+SPEED_PID: Final = 0x0D
 VOLTAGE: Final = number("Power.Voltage")
 PROTOCOLS: Final = {
     "1": "J1850 PWM", "2": "J1850 VPW", "3": "ISO 9141-2", "4": "KWP2000", "5": "KWP2000", "6": "CAN 11 bit 500k",
@@ -57,14 +60,14 @@ def cause_of(error: str) -> str:
     return next((code for words, code in _CAUSES if words in error), "adapter_trouble")
 
 
-def examine(seen: Seen) -> Iterator[Finding]:
-    """Judge every configured adapter, one after the other."""
-    for driver in seen.drivers("elm327"):
-        assert isinstance(driver, Elm327)
-        if seen.held:
-            yield from _of_daemon(seen, driver.name)
-        else:
-            yield from _ourselves(seen, driver)
+def devices(seen: Seen) -> list[Callable[[Seen], Iterator[Finding]]]:
+    """Return what judges each configured adapter."""
+    return [partial(_adapter, driver) for driver in seen.drivers("elm327")]
+
+
+def _adapter(driver: Driver, seen: Seen) -> Iterator[Finding]:
+    assert isinstance(driver, Elm327)
+    return _of_daemon(seen, driver.name) if seen.held else _ourselves(seen, driver)
 
 
 # what the daemon knows
@@ -195,9 +198,6 @@ def _polled(seen: Seen, driver: Elm327) -> Iterator[Finding]:
     yield from _steady(driver.counts, name)
     if driver.memory_trouble:
         yield ill("warn", "adapter.memory", "adapter_memory", driver.memory_trouble, device=name)
-
-
-SPEED_PID: Final = 0x0D
 
 
 # in words

@@ -1,8 +1,9 @@
 """Each CAN bus: its interface, what is on it, errors and losses, and whether a vehicle profile fits."""
 
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from agent.config import config_dir
@@ -12,6 +13,7 @@ from agent.doctor.finding import Facts, Finding, ill, well
 from agent.doctor.seen import Seen
 from agent.errors import ConfigError, DriverError
 from agent.local.messages import Device
+from drivers import Driver
 from drivers.can.link import Link, link_of
 from drivers.can.slcan import LIKELY
 from drivers.can.wire import CanSettings
@@ -27,14 +29,13 @@ STATISTICS: Final = ("rx_over_errors", "rx_fifo_errors", "rx_missed_errors")  # 
 IP_S: Final = 5.0
 
 
-def examine(seen: Seen) -> Iterator[Finding]:
-    """Judge every configured bus, one after the other."""
-    for driver in seen.drivers("canbus", "obdcan"):
-        assert isinstance(driver, CanBus)
-        yield from _bus(seen, driver)
+def devices(seen: Seen) -> list[Callable[[Seen], Iterator[Finding]]]:
+    """Return what judges each configured bus."""
+    return [partial(_bus, driver) for driver in seen.drivers("canbus", "obdcan")]
 
 
-def _bus(seen: Seen, driver: CanBus) -> Iterator[Finding]:
+def _bus(driver: Driver, seen: Seen) -> Iterator[Finding]:
+    assert isinstance(driver, CanBus)
     settings, name = driver.settings, driver.name
     link = None
     if settings.interface == "socketcan":

@@ -1,7 +1,7 @@
 """Run the checks side by side, each with a limit: one that hangs is unknown, and the others do not wait for it."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Final
@@ -15,12 +15,19 @@ from agent.doctor.seen import Seen, look_around
 LOOK_S: Final = 6.0  # to read the configuration and ask the daemon
 
 
+Part = Callable[[Seen], Iterable[Finding]]
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One group of findings: what people call it, who examines it, and how long that may take."""
+    """One group of findings: what people call it, who examines it, and how long that may take.
+
+    `examine` is module:function; where the function's name is `devices` it returns a part for each device, which are
+    examined side by side.
+    """
 
     title: str
-    examine: str  # module:function
+    examine: str
     limit_s: float
 
 
@@ -28,10 +35,10 @@ CHECKS: Final[dict[str, Check]] = {
     "power": Check("Power", "agent.doctor.power:examine", 6.0),
     "clock": Check("Clock", "agent.doctor.time:examine", 3.0),
     "storage": Check("Storage", "agent.doctor.storage:examine", 12.0),
-    "can": Check("CAN bus", "agent.doctor.can:examine", 20.0),
-    "adapter": Check("OBD adapter", "agent.doctor.adapter:examine", 20.0),
-    "gps": Check("Satellites", "agent.doctor.gps:examine", 8.0),
-    "imu": Check("Motion sensor", "agent.doctor.imu:examine", 8.0),
+    "can": Check("CAN bus", "agent.doctor.can:devices", 20.0),
+    "adapter": Check("OBD adapter", "agent.doctor.adapter:devices", 20.0),
+    "gps": Check("Satellites", "agent.doctor.gps:devices", 8.0),
+    "imu": Check("Motion sensor", "agent.doctor.imu:devices", 8.0),
     "camera": Check("Cameras", "agent.doctor.camera:examine", 15.0),
     "network": Check("Network", "agent.doctor.network:examine", 18.0),
     "services": Check("Services", "agent.doctor.services:examine", 10.0),
@@ -43,8 +50,8 @@ CHECKS: Final[dict[str, Check]] = {
 @dataclass(slots=True)
 class _Running:
     group: str
-    thread: threading.Thread
     deadline_ns: int
+    thread: threading.Thread = field(default_factory=threading.Thread)
     findings: list[Finding] = field(default_factory=list)
     release: list[Callable[[], None]] = field(default_factory=list)  # what a check has open
 
@@ -61,7 +68,7 @@ def examine(context: Context, told: Callable[[str, list[Finding]], None] | None 
     looking.join(min(LOOK_S, context.limit_s))
     seen = looked[0] if looked else Seen(context, agent_trouble="the daemon or the disk does not answer in time")
     groups = [group for group in CHECKS if not context.groups or group in context.groups]
-    running = [_start(group, seen, end_ns) for group in groups]
+    running = [_start(group, part, seen, end_ns) for group in groups for part in _parts(CHECKS[group], seen)]
     waiting, done = list(running), threading.Event()
     while waiting:
         now_ns = clock.monotonic_ns()
@@ -69,40 +76,42 @@ def examine(context: Context, told: Callable[[str, list[Finding]], None] | None 
             waiting.remove(one)
             if one.thread.is_alive():
                 _give_up(one)
-            if told is not None:
-                told(one.group, list(one.findings))
+            if told is not None and not any(other.group == one.group for other in waiting):
+                told(one.group, [finding for r in running if r.group == one.group for finding in r.findings])
         if waiting:
             clock.wait(done, 0.05)
     return [finding for one in running for finding in one.findings]
 
 
-def _start(group: str, seen: Seen, end_ns: int) -> _Running:
-    check = CHECKS[group]
-    deadline_ns = min(clock.monotonic_ns() + round(check.limit_s * NS_PER_S), end_ns)
-    running = _Running(group, threading.Thread(name=f"doctor {group}", daemon=True), deadline_ns)
+def _parts(check: Check, seen: Seen) -> list[Part]:
+    """Return what examines a group."""
+    module, function = check.examine.split(":")
+    if function == "devices":
+        parts: list[Part] = getattr(import_module(module), function)(seen)
+        return parts
+    return [getattr(import_module(module), function)]
+
+
+def _start(group: str, part: Part, seen: Seen, end_ns: int) -> _Running:
+    deadline_ns = min(clock.monotonic_ns() + round(CHECKS[group].limit_s * NS_PER_S), end_ns)
+    running = _Running(group, deadline_ns)
     mine = seen.of(deadline_ns, running.release)
-    running.thread = threading.Thread(target=lambda: _run(check, mine, running), name=f"doctor {group}", daemon=True)
+    running.thread = threading.Thread(target=lambda: _run(part, mine, running), name=f"doctor {group}", daemon=True)
     running.thread.start()
     return running
 
 
-def _run(check: Check, seen: Seen, running: _Running) -> None:
+def _run(part: Part, seen: Seen, running: _Running) -> None:
     """Collect findings as they come, so that those before a hang are kept."""
     findings = running.findings
     try:
-        for finding in _examiner(check)(seen):
+        for finding in part(seen):
             findings.append(finding)
     except Exception as bug:  # the top of a thread: the other checks are worth having all the same
         text = f"this check itself failed: {type(bug).__name__}: {bug}"
         findings.append(Finding(check=f"{running.group}.check", state="unknown", found=text, advice="check_failed"))
     finally:
         _release(running)
-
-
-def _examiner(check: Check) -> Callable[[Seen], Iterable[Finding]]:
-    module, function = check.examine.split(":")
-    found: Callable[[Seen], Iterator[Finding]] = getattr(import_module(module), function)
-    return found
 
 
 def _give_up(running: _Running) -> None:

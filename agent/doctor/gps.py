@@ -1,13 +1,15 @@
 """The satellite receiver, asked of gpsd beside the daemon: gpsd serves many, so nothing is opened a second time."""
 
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from agent import clock
 from agent.boottime import EARLIEST_NS
 from agent.clock import NS_PER_S, iso_utc
+from agent.devices import GpsSettings
 from agent.doctor.finding import Facts, Finding, ill, well
 from agent.doctor.seen import Seen
 from drivers.gnss.messages import FIX_2D, FIX_3D, FIX_3D_AND_DR, NO_FIX, Fix, Sky, fix_of, parse, sky_of
@@ -36,18 +38,21 @@ class _Told:
     bad: int = 0
 
 
-def examine(seen: Seen) -> Iterator[Finding]:
-    """Judge every configured receiver."""
+def devices(seen: Seen) -> list[Callable[[Seen], Iterator[Finding]]]:
+    """Return what judges each configured receiver."""
     tables = seen.settings.drivers.gps.values() if seen.settings is not None else ()
-    for receiver in tables:
-        name = f"gps:{receiver.host}:{receiver.port}"
-        try:
-            told = _listen(seen, receiver.host, receiver.port, receiver.device)
-        except OSError as error:
-            text = f"no gpsd at {receiver.host}:{receiver.port}: {error.strerror or error}"
-            yield ill("fail", "gps.receiver", "gpsd_unreachable", text, device=name)
-            continue
-        yield from _judge(told, seen, name)
+    return [partial(_receiver, receiver) for receiver in tables]
+
+
+def _receiver(receiver: GpsSettings, seen: Seen) -> Iterator[Finding]:
+    name = f"gps:{receiver.host}:{receiver.port}"
+    try:
+        told = _listen(seen, receiver.host, receiver.port, receiver.device)
+    except OSError as error:
+        text = f"no gpsd at {receiver.host}:{receiver.port}: {error.strerror or error}"
+        yield ill("fail", "gps.receiver", "gpsd_unreachable", text, device=name)
+        return
+    yield from _judge(told, seen, name)
 
 
 def _listen(seen: Seen, host: str, port: int, device: str) -> _Told:

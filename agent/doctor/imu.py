@@ -1,6 +1,7 @@
 """The inertial sensor: is it there, how fast and how noisy, does it feel gravity, is it at its rails, is it mounted."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from agent.doctor.finding import Facts, Finding, ill, well
 from agent.doctor.seen import Seen
 from agent.errors import DriverError, StoreError
 from agent.records import Event, Mount
+from drivers import Driver
 from drivers.imu import Imu
 
 LISTEN_S: Final = 2.5
@@ -44,17 +46,15 @@ def cause_of(error: str) -> str:
     return next((code for words, code in _CAUSES if words in error), "imu_missing")
 
 
-def examine(seen: Seen) -> Iterator[Finding]:
-    """Judge every configured sensor, then how the box is mounted."""
-    drivers = seen.drivers("imu")
-    for driver in drivers:
-        assert isinstance(driver, Imu)
-        if seen.held:
-            yield from _of_daemon(seen, driver)
-        else:
-            yield from _ourselves(seen, driver)
-    if drivers:
-        yield from _mount(seen)
+def devices(seen: Seen) -> list[Callable[[Seen], Iterator[Finding]]]:
+    """Return what judges each configured sensor, then how the box is mounted."""
+    sensors: list[Callable[[Seen], Iterator[Finding]]] = [partial(_sensor, driver) for driver in seen.drivers("imu")]
+    return [*sensors, _mount] if sensors else []
+
+
+def _sensor(driver: Driver, seen: Seen) -> Iterator[Finding]:
+    assert isinstance(driver, Imu)
+    return _of_daemon(seen, driver) if seen.held else _ourselves(seen, driver)
 
 
 def _of_daemon(seen: Seen, driver: Imu) -> Iterator[Finding]:
