@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Engine
 
 from agent import clock
 from agent.clock import NS_PER_S
 from agent.enrolment.enrol import Enrolled, enrol
+from agent.enrolmentmessages import mark_of
 from agent.link import BrokerSettings
 from agent.tls import Moment
 from receiver import db
@@ -65,16 +68,21 @@ class Insurer:
         port = server.servers[0].sockets[0].getsockname()[1]
         return f"{'https' if http else 'http'}://127.0.0.1:{port}"
 
-    def pair(self, kind: issuing.Kind, name: str, hosts: list[str] | None = None, days: int = 30) -> dict[str, Path]:
-        """Certify a new key and return where certificate and key are."""
-        from cryptography.hazmat.primitives.asymmetric import ec
-
+    def pair(
+        self, kind: issuing.Kind, name: str, hosts: tuple[str, ...] = (), days: int = 30, at_ns: int | None = None
+    ) -> dict[str, Path]:
+        """Certify a new key, now or as if it were `at_ns`, and return where certificate and key are."""
         key = ec.generate_private_key(ec.SECP256R1())
-        issued = issuing.issue(self.authority, kind, name, key.public_key(), days, clock.wall_ns(), hosts or [])
+        now_ns = clock.wall_ns() if at_ns is None else at_ns
+        issued = issuing.issue(self.authority, kind, name, key.public_key(), days, now_ns, hosts)
         paths = {"certificate": self.path / f"{kind}-{name}.crt", "key": self.path / f"{kind}-{name}.key"}
         paths["certificate"].write_text(issued.pem)
         paths["key"].write_bytes(folder.pem_of(key))
         return paths
+
+    @property
+    def mark(self) -> str:
+        return mark_of(self.authority.root.public_bytes(Encoding.DER))
 
     def code(self, device: str = "", hours: float = 1.0, mark: str = "", now_ns: int | None = None) -> str:
         with self.engine.begin() as connection:
@@ -82,7 +90,7 @@ class Insurer:
 
     def start_broker(self) -> None:
         """Run Mosquitto by the files that `broker-config` writes."""
-        server = self.pair("server", "127.0.0.1", ["127.0.0.1"])
+        server = self.pair("server", "127.0.0.1", ("127.0.0.1",))
         listed = revoking.write(self.engine, self.settings, clock.wall_ns())
         root = folder.root_pem(self.path / "authority")
         rules = self.path / "broker"
