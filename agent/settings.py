@@ -26,6 +26,7 @@ from agent.overlay import VALUES, Overlay, laid_over
 from agent.power.settings import PowerRules
 from agent.store.database import StoreSettings
 from agent.trips import TripSettings
+from agent.update.settings import UpdateSettings
 from agent.uplink import SyncSettings
 from agent.upload.settings import BudgetSettings, UploadSettings
 
@@ -70,6 +71,7 @@ class AgentConfig:
     power: PowerRules = field(default_factory=PowerRules)
     guard: GuardSettings = field(default_factory=GuardSettings)
     vehicle: VehicleSettings = field(default_factory=VehicleSettings)
+    update: UpdateSettings = field(default_factory=UpdateSettings)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     drivers: DriverTables = field(default_factory=DriverTables)
 

@@ -130,7 +130,7 @@ def lay_system(kind: Kind, version: str, day: datetime, prefix: Path, stage: Pat
     (stage / "usr" / "bin").mkdir(parents=True, exist_ok=True)
     (stage / "usr" / "bin" / "roadwitness").symlink_to("/opt/roadwitness/bin/roadwitness")
     man = stage / "usr" / "share" / "man" / "man1"
-    command = [sys.executable, HERE / "man.py", man, version, f"{day:%Y-%m-%d}", *kind.code]
+    command = [sys.executable, str(HERE / "man.py"), str(man), version, f"{day:%Y-%m-%d}", *kind.code]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "COLUMNS": "100"}
     subprocess.run(command, env=environment, check=True)
     docs = stage / "usr" / "share" / "doc" / kind.name
@@ -210,7 +210,7 @@ def build(kind: Kind, arch: str, suite: str, version: str, out: Path, level: int
         _settle_times(stage, epoch)
         out.mkdir(parents=True, exist_ok=True)
         deb = out / f"{kind.name}_{version}{suffix}_{arch}.deb"
-        command = ["dpkg-deb", "--root-owner-group", f"-z{level}", "-Zxz", "--build", stage, deb]
+        command = ["dpkg-deb", "--root-owner-group", f"-z{level}", "-Zxz", "--build", str(stage), str(deb)]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     return deb

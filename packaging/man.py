@@ -56,7 +56,7 @@ def _option(parameter: Any) -> str:
 
 
 def _is_argument(parameter: Any) -> bool:
-    return parameter.param_type_name == "argument"
+    return bool(parameter.param_type_name == "argument")
 
 
 def section(command: Any, path: str, level: str) -> Iterator[str]:

@@ -40,6 +40,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sim": ("sim.cli:app", "Record drives of the virtual car, with the truth beside them."),
     "enrol": ("agent.cli.enrol:app", "Enrol this box at an insurer with a one-time code."),
     "ca": ("receiver.authority.command:app", "Keep the certificate authority of an insurer's boxes."),
+    "update": ("agent.cli.update:app", "Install the vendor's newest version, or go back to the one before."),
+    "live": ("agent.cli.live:app", "Watch the car as the agent sees it: signals, events, devices, queue, sync."),
     "warm": ("agent.cli.warm:app", "Compile the kernels now, so that the first start is fast."),
 }
 

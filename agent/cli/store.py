@@ -198,3 +198,18 @@ def prune(store: Path = _STORE, as_json: bool = _JSON) -> None:
         typer.echo(msgspec.json.encode(report).decode())
     else:
         typer.echo(f"Removed {report.entries} records and {report.blocks} blocks with {report.samples} samples.")
+
+
+@store_app.command("format", epilog="Example:  roadwitness store format --readable --store ./store")
+def show_format(
+    store: Path = _STORE,
+    readable: bool = typer.Option(False, "--readable", help="Also fail where this version cannot use that store."),
+) -> None:
+    """List the steps by which this version lays out a store; an update compares two versions by it."""
+    from agent.store.schema import ADDITIVE, MIGRATIONS
+
+    if readable and store.exists():
+        with _opened(store):
+            pass
+    for name, _ in MIGRATIONS:
+        typer.echo(f"{name} additive" if name in ADDITIVE else name)

@@ -122,6 +122,10 @@ MIGRATIONS: Final[tuple[tuple[str, str], ...]] = (
     ("0008_ahead", _AHEAD),
 )
 
+# Of MIGRATIONS, those that only add: a version without them reads and writes the store all the same, so that a box can
+# go back to it (docs/decisions/0303). What takes away or changes meaning waits for a release after such a one.
+ADDITIVE: Final[frozenset[str]] = frozenset()
+
 # kind of record -> the attribute that is its time, and the attributes that its projection keeps
 PROJECTIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "event": (
@@ -167,17 +171,20 @@ PROJECTIONS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 
 
 def up_to_date(connection: sqlite3.Connection, path: str) -> bool:
-    """Say whether all migrations are applied; raise StoreError when the file has some that this programme lacks."""
-    exists = connection.execute("SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'").fetchone()
-    applied = (
-        {name for (name,) in connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (_SET,))}
-        if exists
-        else set()
-    )
+    """Say whether all migrations are applied; raise StoreError for others that this one cannot live with."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "_sqlite_migrations" not in tables:
+        return False
+    rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (_SET,))
+    applied = {name for (name,) in rows}
     known = {name for name, _ in MIGRATIONS}
-    if applied - known:
+    foreign = applied - known
+    if foreign and "meta" in tables:
+        said = connection.execute("SELECT name FROM meta WHERE name LIKE 'additive:%'")
+        foreign -= {name.removeprefix("additive:") for (name,) in said}
+    if foreign:
         raise StoreError(f"{path}: store was made by a newer version of roadwitness; install that version to use it")
-    return applied == known
+    return known <= applied
 
 
 def migrate(connection: sqlite3.Connection, stop_before: str | None = None) -> None:
@@ -187,7 +194,8 @@ def migrate(connection: sqlite3.Connection, stop_before: str | None = None) -> N
 
     migrations = Migrations(_SET)
     for name, statements in MIGRATIONS:
-        migrations(name=name)(_Script(statements))
+        told = f"; INSERT OR REPLACE INTO meta VALUES ('additive:{name}', 1)" if name in ADDITIVE else ""
+        migrations(name=name)(_Script(statements + told))
     migrations.apply(Database(connection, execute_plugins=False), stop_before=stop_before)
 
 
