@@ -244,6 +244,8 @@ class Tick(Answer, frozen=True, kw_only=True, tag="tick"):
     """A second of the car: values, what was recorded since the tick before (the first: lately), states."""
 
     t_ns: int
+    device: str  # the box's name, rw-…
+    level: Level
     utc: Utc
     values: list[Value]
     fused: Fused | None = None
@@ -254,6 +256,7 @@ class Tick(Answer, frozen=True, kw_only=True, tag="tick"):
     power: Power | None = None
     sync: SyncStatus | None = None
     lanes: list[Lane] = []
+    store: StoreState | None = None
     trip: bool = False
     crash: bool = False
     loans: list[Loan] = []

@@ -299,6 +299,8 @@ def tick_of(shown: Shown, seen: int) -> Tick:
     s = shown.status
     return Tick(
         t_ns=s.t_ns,
+        device=s.device,
+        level=s.level,
         utc=s.utc,
         values=shown.values,
         fused=shown.fused,
@@ -309,6 +311,7 @@ def tick_of(shown: Shown, seen: int) -> Tick:
         power=s.power,
         sync=s.sync,
         lanes=s.lanes,
+        store=s.store,
         trip=s.trip,
         crash=s.crash,
         loans=s.loans,
