@@ -119,6 +119,11 @@ class Car:
             if self.protocol in "6789":
                 return bytes((service | 0x40, len(codes))) + raw
             return bytes((service | 0x40,)) + raw.ljust(6, b"\0")
+        if service == 0x04 and not rest:
+            if {**DEFAULTS, **self.values(t_ns)}["rpm"] > 0:
+                return b"\x7f\x04\x22"
+            self.codes.update({0x03: (), 0x07: ()})  # permanent ones stay
+            return b"\x44"
         if service == 0x09 and rest == b"\x00" and first and self.protocol in "6789":
             return b"\x49\x00\x40\x00\x00\x00" if self.vin else b""
         if service == 0x09 and rest == b"\x02" and first and self.vin:

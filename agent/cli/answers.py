@@ -137,7 +137,7 @@ def show_readiness(told: Told) -> None:
     missing = sum(not ready for ready in told["monitors"].values())
     if missing:
         out.print(
-            f"{missing} not ready yet: they run by themselves within some days of driving; an emission test would fail now."
+            f"{missing} not ready yet: they run by themselves within days of driving; an emission test would fail now."
         )
 
 
