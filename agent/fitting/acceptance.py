@@ -175,7 +175,7 @@ class Acceptance:
 
     def _speed(self) -> Check:
         rules, name = self._rules, "Speed agrees between sources"
-        sources = " and ".join(sorted(self._sources)) or "no source"
+        sources = ", ".join(sorted(self._sources)) or "no source"
         if self._expected.speeds < 2:
             said = f"only one device tells a speed ({sources})"
             advice = "Events stay unconfirmed and do not count; add a satellite receiver, or an adapter or CAN bus."

@@ -86,7 +86,8 @@ class Configuration:
     def difference(self) -> list[str]:
         """Return the lines that come and go, as a person reads them: '+ …' and '- …'."""
         lines = difflib.unified_diff(self.before.splitlines(), self.text.splitlines(), lineterm="", n=0)
-        return [f"{x[0]} {x[1:]}" for x in lines if x[:1] in "+-" and x[:3] not in ("+++", "---") and x[1:].strip()]
+        told = [x for x in lines if x[:1] in "+-" and x[:3] not in ("+++", "---")]
+        return [f"{x[0]} {x[1:]}" for x in told if x[1:].strip() and not x[1:].startswith("#")]
 
     def write(self) -> None:
         """Check and write the text, durable on return, with the mode and owner of before; raise ConfigError."""

@@ -16,6 +16,7 @@ from agent.local.messages import Status
 from agent.vin import vin_checked, vin_valid
 
 MOST_TYPED: Final = 3  # tries of somebody who types a VIN or a code
+TELL_S: Final = 45.0  # for an adapter to find the vehicle: ten protocols are tried
 _VIN_WRONG: Final = "that is no VIN: 17 letters and digits without I, O, Q, and a right check digit"
 
 
@@ -24,6 +25,9 @@ def vehicle(fitting: Fitting) -> list[Item]:
     talk = fitting.talk
     status = fitting.running()
     typed = _typed_vin(fitting, "VIN as in the car's papers")
+    if asks(status) and not told_vin(status):
+        talk.say("Waiting for the car to tell its VIN; switch the ignition on …", "dim")
+        status = fitting.awaited(lambda now: bool(told_vin(now)), TELL_S)
     told = told_vin(status)
     if told and told != typed:
         advice = f"This box is in another car, or the papers are: compare with the plate. The car says {told}."
@@ -49,6 +53,11 @@ def vehicle(fitting: Fitting) -> list[Item]:
         items = [item("vin", "VIN", "warn", said, "Compare it with the plate once more.")]
     talk.rows(rows_of(items))
     return items
+
+
+def asks(status: Status) -> bool:
+    """Say whether a device can ask the car, or a bus may tell of itself."""
+    return any(device.kind in ("elm327", "obdcan") and device.state != "barred" for device in status.devices)
 
 
 def told_vin(status: Status) -> str:
@@ -100,7 +109,7 @@ def consent(fitting: Fitting) -> list[Item]:
     """Note where the owner's consent on paper is kept, unless a receiver has told his word."""
     talk, given = fitting.talk, fitting.answers.consent
     configuration = fitting.configuration()
-    status = fitting.running()
+    status = fitting.present()
     if status.consent is not None and "recording" in status.consent.purposes and not given.sheet:
         fitting.progress.consent = status.consent.reference
         return _shown(fitting, item("consent", "Consent", "pass", status.consent.reference))

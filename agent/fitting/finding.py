@@ -1,15 +1,20 @@
 """Steps that look at the box itself: what is plugged in, and whether it is wired well."""
 
+from typing import Final
+
 from agent.doctor.advice import next_step
-from agent.doctor.examine import examine
+from agent.doctor.examine import CHECKS, examine
 from agent.doctor.finding import Finding
 from agent.fitting.fitting import Fitting, item
 from agent.fitting.search import Found, search
 from agent.fitting.sheet import Item, ItemState
 from agent.fitting.talk import rows_of
 
-NETWORK = frozenset({"network", "broker"})  # examined when the sheet is made: before enrolment nobody lets the box in
-STATES: dict[str, ItemState] = {"pass": "pass", "warn": "warn", "fail": "fail", "unknown": "warn"}
+# What only later steps can bring about, so that it is examined when the sheet is made: before enrolment nobody lets the
+# box in, before the consent nothing is recorded, before the drive nothing is learned.
+LATER: Final = ("network.", "config.consent", "imu.mount", "imu.values")
+SETTLE_S: Final = 30.0  # for devices to be opened: an adapter is brought up in some ten seconds
+STATES: Final[dict[str, ItemState]] = {"pass": "pass", "warn": "warn", "fail": "fail", "unknown": "warn"}
 
 
 def devices(fitting: Fitting) -> list[Item]:
@@ -74,13 +79,15 @@ def wiring(fitting: Fitting) -> list[Item]:
     """Let the doctor examine all but the network, with the agent running."""
     status = fitting.running()
     fitting.talk.say(f"The agent runs as {status.device}; examining …", "dim")
-    findings = [f for f in examine(fitting.context()) if f.group not in NETWORK]
-    items = [of_finding("wiring", finding) for finding in findings]
+    fitting.awaited(lambda now: all(device.state != "opening" for device in now.devices), SETTLE_S)
+    findings = examine(fitting.context())
+    items = [of_finding("wiring", finding) for finding in findings if not finding.check.startswith(LATER)]
     fitting.talk.rows(rows_of(items))
     return items
 
 
 def of_finding(step: str, finding: Finding) -> Item:
     """Return a finding of the doctor as an item of the sheet; unknown is no pass."""
-    name = f"{finding.check} {finding.device}".strip()
+    what = finding.check.partition(".")[2].replace("_", " ")
+    name = f"{CHECKS[finding.group].title}: {what}" + (f" ({finding.device})" if finding.device else "")
     return item(step, name, STATES[finding.state], finding.found, next_step(finding))

@@ -12,8 +12,8 @@ from agent.doctor.examine import examine
 from agent.errors import ConfigError
 from agent.fitting import word
 from agent.fitting.configuring import replace
-from agent.fitting.finding import NETWORK, of_finding
-from agent.fitting.fitting import Fitting, item
+from agent.fitting.finding import LATER, of_finding
+from agent.fitting.fitting import Fitting
 from agent.fitting.photos import MOST, taken
 from agent.fitting.progress import folder_of
 from agent.fitting.sheet import VERDICTS, Item, Photo, Sheet, seal, short
@@ -35,10 +35,9 @@ def sheet(fitting: Fitting) -> list[Item]:
     status = fitting.running()
     if not progress.by:
         progress.by = talk.ask("by", "Who fitted the box (name, workshop)", fitting.answers.by)
-    findings = [f for f in examine(fitting.context()) if f.group in NETWORK or f.state in ("fail", "warn")]
-    last = [of_finding("sheet", finding) for finding in findings]
-    if not any(finding.group in NETWORK for finding in findings):
-        last.append(item("sheet", "Network", "warn", "was not examined", "Run `roadwitness doctor`."))
+    before = {i.name: i.state for i in progress.done.get("wiring", [])}
+    found = [(of_finding("sheet", each), each.check.startswith(LATER)) for each in examine(fitting.context())]
+    last = [i for i, later in found if later or (i.state in ("fail", "warn") and before.get(i.name) != i.state)]
     talk.rows(rows_of(last))
     photos = [taken(path) for path in _photos(fitting)]
     items = [each for step, ones in progress.done.items() if step != "sheet" for each in ones]

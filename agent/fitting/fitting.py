@@ -1,9 +1,14 @@
 """One fitting: what all its steps share."""
 
 import hashlib
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from agent import clock
+from agent.clock import NS_PER_S
 from agent.doctor.context import Context
 from agent.fitting import progress as kept
 from agent.fitting.answers import Answers
@@ -13,7 +18,12 @@ from agent.fitting.rules import Expected
 from agent.fitting.service import Service, awaited
 from agent.fitting.sheet import Item, ItemState
 from agent.fitting.talk import Talk
+from agent.local import client
+from agent.local.client import LocalError
 from agent.local.messages import Status
+
+LOOK_S: Final = 0.5
+_never: Final = threading.Event()
 
 
 @dataclass(slots=True)
@@ -53,6 +63,22 @@ class Fitting:
             return status
         return awaited(self.store, self.service)
 
+    def present(self) -> Status:
+        """Return the status of the agent that runs, whatever it was started with; one is started where none does."""
+        try:
+            return client.status(self.store)
+        except LocalError:
+            return self.running()
+
+    def awaited(self, true: Callable[[Status], bool], seconds: float) -> Status:
+        """Return the agent's status when something has become true of it, or after `seconds`; raise LocalError."""
+        deadline_ns = clock.monotonic_ns() + round(seconds * NS_PER_S)
+        while True:
+            status = client.status(self.store)
+            if true(status) or clock.monotonic_ns() >= deadline_ns:
+                return status
+            clock.wait(_never, LOOK_S)
+
     def context(self, *groups: str) -> Context:
         """Return what the doctor needs."""
         return Context(store=self.store, config=self.config, groups=groups)
@@ -75,9 +101,6 @@ class Fitting:
         )
 
     def _answers(self) -> bool:
-        from agent.local import client
-        from agent.local.client import LocalError
-
         try:
             client.status(self.store, 5.0)
         except LocalError:
