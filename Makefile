@@ -36,9 +36,9 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
-# ARCH=amd64 or arm64, PACKAGE=roadwitness or roadwitness-receiver, SUITE=bookworm or trixie
+# ARCH=amd64 or arm64, PACKAGE=roadwitness or roadwitness-receiver, SUITE=bookworm or trixie, TRUST=root.json of a repository
 deb: $(STAMP)
-	$(BIN)/python packaging/build.py $(or $(PACKAGE),roadwitness) --arch $(or $(ARCH),amd64) --suite $(or $(SUITE),bookworm)
+	$(BIN)/python packaging/build.py $(or $(PACKAGE),roadwitness) --arch $(or $(ARCH),amd64) --suite $(or $(SUITE),bookworm) $(and $(TRUST),--trust $(TRUST))
 
 package-test: $(STAMP)
 	$(BIN)/python -m pytest -n0 --timeout 1800 tests/packaging

@@ -122,11 +122,13 @@ def _interpreter(python: str) -> str | None:
     return None
 
 
-def lay_system(kind: Kind, version: str, day: datetime, prefix: Path, stage: Path) -> None:
+def lay_system(kind: Kind, version: str, day: datetime, prefix: Path, stage: Path, trust: Path | None = None) -> None:
     """Lay what stands outside of /opt: units and rules, settings, man pages, documentation."""
     _copy_folder(prefix / "share" / "roadwitness" / "system", stage)
     for name in kind.settings:
         _copy(ROOT / "config" / name, stage / "etc" / "roadwitness" / name)
+    if trust is not None:
+        _copy(trust, stage / "etc" / "roadwitness" / "update-root.json")
     (stage / "usr" / "bin").mkdir(parents=True, exist_ok=True)
     (stage / "usr" / "bin" / "roadwitness").symlink_to("/opt/roadwitness/bin/roadwitness")
     man = stage / "usr" / "share" / "man" / "man1"
@@ -195,7 +197,7 @@ def _settle_times(stage: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
-def build(kind: Kind, arch: str, suite: str, version: str, out: Path, level: int) -> Path:
+def build(kind: Kind, arch: str, suite: str, version: str, out: Path, level: int, trust: Path | None = None) -> Path:
     """Build one package into `out` and return its path."""
     epoch = epoch_of(ROOT)
     day = datetime.fromtimestamp(epoch, UTC)
@@ -205,7 +207,7 @@ def build(kind: Kind, arch: str, suite: str, version: str, out: Path, level: int
         stage = Path(folder) / "stage"
         prefix = lay_program(kind, version, suite, wheels, stage)
         _compile(SUITES[suite], prefix, stage)
-        lay_system(kind, version + suffix, day, prefix, stage)
+        lay_system(kind, version + suffix, day, prefix, stage, trust)
         lay_control(kind, version + suffix, arch, suite, stage)
         _settle_times(stage, epoch)
         out.mkdir(parents=True, exist_ok=True)
@@ -225,6 +227,7 @@ def main() -> None:
     parser.add_argument("--version", default=version_of(ROOT), help="build as another version, for tests of upgrades")
     parser.add_argument("--out", type=Path, default=ROOT / "build")
     parser.add_argument("--level", type=int, default=6, help="of xz: 0 is fast and large")
+    parser.add_argument("--trust", type=Path, help="the vendor's 1.root.json: what boxes take updates by")
     parser.add_argument("--lock", action="store_true", help="resolve the libraries anew and write packaging/locks")
     asked = parser.parse_args()
     if asked.arch in REFUSED:
@@ -238,7 +241,7 @@ def main() -> None:
                     print(f"{kind.name} {suite} {arch}: {lock(kind, arch, suite)} libraries")
         return
     began = time.perf_counter()
-    deb = build(KINDS[asked.package], asked.arch, asked.suite, asked.version, asked.out, asked.level)
+    deb = build(KINDS[asked.package], asked.arch, asked.suite, asked.version, asked.out, asked.level, asked.trust)
     print(f"{deb} {deb.stat().st_size / 1e6:.1f} MB in {time.perf_counter() - began:.0f} s")
 
 

@@ -23,6 +23,7 @@ class Kind:
 
 
 _UNITS: Final = "usr/lib/systemd/system"
+CHORES: Final = ("rate", "renewals", "retention")  # of the receiver, each a service and its timer
 
 KINDS: Final = {
     "roadwitness": Kind(
@@ -33,6 +34,9 @@ KINDS: Final = {
         (
             ("roadwitness-agent.service", _UNITS),
             ("roadwitness-dashcam.service", _UNITS),
+            ("roadwitness-settle.service", _UNITS),
+            ("roadwitness-update.service", _UNITS),
+            ("roadwitness-update.timer", _UNITS),
             ("70-roadwitness.rules", "usr/lib/udev/rules.d"),
             ("71-roadwitness-sensors.rules", "usr/lib/udev/rules.d"),
             ("sysusers.d/roadwitness.conf", "usr/lib/sysusers.d"),
@@ -49,6 +53,7 @@ KINDS: Final = {
         ("receiver.toml",),
         (
             ("roadwitness-receiver.service", _UNITS),
+            *((f"roadwitness-{chore}.{kind}", _UNITS) for chore in CHORES for kind in ("service", "timer")),
             ("sysusers.d/roadwitness.conf", "usr/lib/sysusers.d"),
             ("tmpfiles.d/roadwitness.conf", "usr/lib/tmpfiles.d"),
         ),

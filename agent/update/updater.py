@@ -200,8 +200,9 @@ class Updater:
             raise UpdateError(f"roadwitness {version} cannot compile its kernels here: {said.last_line}")
 
     def _restart(self) -> None:
-        self.run(["systemctl", "restart", SERVICES[0]])
-        self.run(["systemctl", "try-restart", SERVICES[1]])
+        # without waiting: at boot the agent's start waits for this process
+        self.run(["systemctl", "--no-block", "restart", SERVICES[0]])
+        self.run(["systemctl", "--no-block", "try-restart", SERVICES[1]])
 
     def _judge(self, state: State) -> Said:
         """Watch until the version has been healthy for a while, or its time is over."""
