@@ -15,6 +15,7 @@ STATES: Final = {
     "refused": "asked.state.refused",
     "failed": "asked.state.failed",
 }
+TIMED: Final = ("clip", "track")  # commands that are about a time
 GOOD: Final = frozenset({"done"})
 OPEN: Final = frozenset({"waiting", "sent", "accepted"})
 _LATEST_NS: Final = 4_102_444_800 * 1_000_000_000  # 2100: any later time is made up and cannot be written by all
@@ -49,9 +50,10 @@ def line(words: Words, asked: Asked) -> AskedLine:
 
 
 def _what(words: Words, asked: Asked) -> str:
-    if asked.command != "clip":
-        return asked.command
+    if asked.command not in TIMED:
+        return words.text.among("box_command", asked.command)
     begin, end = asked.arguments.get("from_utc_ns"), asked.arguments.get("to_utc_ns")
     if not (isinstance(begin, int) and isinstance(end, int) and 0 <= begin <= _LATEST_NS and 0 <= end <= _LATEST_NS):
-        return words.text("asked.clip_unknown")
-    return words.text("asked.clip", day=words.date(begin), begin=words.seconds(begin), end=words.seconds(end))
+        return words.text(f"asked.{asked.command}_unknown")
+    day, span = words.date(begin), {"begin": words.seconds(begin), "end": words.seconds(end)}
+    return words.text(f"asked.{asked.command}", day=day, **span)

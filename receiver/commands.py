@@ -182,6 +182,18 @@ def asked(engine: Engine, device: str, now_ns: int, most: int = 20, since_ns: in
     return sorted(ours + others, key=lambda a: a.issued_utc_ns or a.state_utc_ns, reverse=True)[:most]
 
 
+def one(engine: Engine, device: str, id_: str, now_ns: int) -> Asked | None:
+    """Return one command that a device was asked, by this receiver or another; None where it never was."""
+    t, r = db.command, db.reply
+    with db.reading(engine) as connection:
+        mine = connection.execute(select(t).where(t.c.device == device, t.c.id == id_)).one_or_none()
+        if mine is not None:
+            return _asked(mine, now_ns)
+        of = (r.c.device == device, r.c.command_id == id_)
+        said = connection.execute(select(r).where(*of).order_by(r.c.id.desc()).limit(1)).one_or_none()
+        return None if said is None else _answered(said)
+
+
 def _asked(row: Any, now_ns: int) -> Asked:
     state = row.state
     if state == WAITING:

@@ -27,7 +27,7 @@ TYPES: Final[dict[str, Any]] = {
     "signed-command": commandmessages.SignedCommand,
     "consent": consentmessages.Word,
     "signed-consent": consentmessages.SignedWord,
-    "clip-arguments": commandmessages.ClipArguments,
+    **{f"{name.replace('_', '-')}-arguments": kind for name, kind in commandmessages.ARGUMENTS.items()},
     **{f"record-{kind}": record for kind, record in KINDS.items()},
 }
 

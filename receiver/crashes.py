@@ -167,6 +167,12 @@ def held_file(engine: Engine, device: str, incident: str, name: str) -> PackageF
     return None if row is None else PackageFile(row.name, row.size, row.file, row.size, held=True)
 
 
+def listed_files(engine: Engine, device: str, incident: str) -> list[PackageFile]:
+    """Return the files that a package has, those too that have not come yet."""
+    with db.reading(engine) as connection:
+        return _files(connection, device, incident)
+
+
 def held_files(engine: Engine, device: str, incident: str) -> list[PackageFile]:
     """Return the files of a package when all of them stand in the store, else []."""
     with db.reading(engine) as connection:

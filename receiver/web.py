@@ -36,6 +36,7 @@ from receiver.pages import (
     portfolio,
     regimes,
     renewals,
+    service,
     signin,
     vehicles,
 )
@@ -63,6 +64,7 @@ PAGES: Final = (
     portfolio,
     regimes,
     renewals,
+    service,
 )
 MOST_FORM: Final = 64 * 1024  # bytes; every form but those with a file
 MOST_UPLOAD: Final = 64 << 20  # a page tells what it takes of them; more than this is not even read

@@ -1,5 +1,7 @@
 """The command `doctor`: what the doctor finds in this box, with the next step for each finding.
 
+Places are rounded to a kilometre: a technician may know what is wrong with a box, not where it is.
+
 doctor.json   {"format", "findings": [{check, state, found, advice, facts, device, next}]}, worst first
 """
 
@@ -13,6 +15,7 @@ from agent.commandmessages import DoctorArguments
 from agent.commands.reading import Found
 from agent.doctor import Context, examine, next_step
 from agent.doctor.finding import STATES
+from agent.support.redact import Redactor
 
 FORMAT: Final = "roadwitness-doctor/1"
 FILE: Final = "doctor.json"
@@ -29,7 +32,7 @@ class Examining:
         """Return what was found; raise RoadwitnessError."""
         findings = examine(Context(store=self._folder, config=self._config, groups=tuple(wanted.groups)))
         findings = sorted(findings, key=lambda f: STATES.index(f.state))
-        rows = [msgspec.to_builtins(f) | {"next": next_step(f)} for f in findings]
+        rows = Redactor().plain([msgspec.to_builtins(f) | {"next": next_step(f)} for f in findings])
         counted = Counter(f.state for f in findings)
         told = ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])
         data = msgspec.json.encode({"format": FORMAT, "findings": rows})

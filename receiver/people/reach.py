@@ -8,6 +8,7 @@ from receiver.people.person import Person
 from receiver.people.rights import OWNER
 from receiver.registry import bindings
 from receiver.registry.vehicles import devices_of_owner
+from receiver.service.kinds import TECHNICAL, command_behind
 
 
 def devices(connection: Connection, person: Person) -> frozenset[str] | None:
@@ -36,9 +37,12 @@ def device(engine: Engine, person: Person, device: str) -> str:
 def incident(engine: Engine, person: Person, device_: str, incident: str) -> str:
     """Return a device of whose incident a person reaches crash, package and claim; raise 404 for another.
 
-    What was opened while the device was in another owner's car stays his.
+    What was opened while the device was in another owner's car stays his; what a box answered a technician is his.
     """
     device(engine, person, device_)
+    with db.reading(engine) as connection:
+        if command_behind(connection, device_, incident) in TECHNICAL:
+            raise HTTPException(404)
     if person.role == OWNER:
         c = db.claim.c
         of = (c.device == device_, c.incident == incident, bindings.claims_of_others(person.owner))

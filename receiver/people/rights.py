@@ -44,6 +44,9 @@ RIGHTS: Final[dict[str, frozenset[str]]] = {
     # boxes
     "devices.read": frozenset({TECHNICIAN}),
     "devices.enrol": frozenset({TECHNICIAN}),
+    # what boxes answer about themselves; never a place: that is an adjuster's, with the owner's word
+    "service.read": frozenset({TECHNICIAN}),
+    "service.ask": frozenset({TECHNICIAN}),
     "bindings.read": frozenset({TECHNICIAN}),
     "bindings.write": frozenset({TECHNICIAN}),
 }

@@ -1,0 +1,1 @@
+"""Remote service: what a technician at a desk asks of a box, and what it answers (docs/remote-service.md)."""
