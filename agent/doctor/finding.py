@@ -29,12 +29,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return self.check.partition(".")[0]
 
 
-def well(check: str, found: str, *, device: str = "", **facts: Fact) -> Finding:
+def well(check: str, found: str, /, *, device: str = "", **facts: Fact) -> Finding:
     """Return a pass."""
     return Finding(check=check, state="pass", found=found, device=device, facts=facts)
 
 
-def ill(state: State, check: str, advice: str, found: str, *, device: str = "", **facts: Fact) -> Finding:
+def ill(state: State, check: str, advice: str, found: str, /, *, device: str = "", **facts: Fact) -> Finding:
     """Return what is no pass, with its code in the table of advice."""
     return Finding(check=check, state=state, found=found, advice=advice, device=device, facts=facts)
 
