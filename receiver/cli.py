@@ -20,6 +20,7 @@ from receiver.rating import command as rating
 from receiver.registry import command as registry
 from receiver.renewals import command as renewals
 from receiver.scoring import command as scoring
+from receiver.service import command as service
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run the insurer's receiver and manage its devices.")
 add_pricing(app)
@@ -126,3 +127,4 @@ retention_cli.add_to(app)
 people.add_to(app)
 registry.add_to(app)
 authority.add_to(app)
+service.add_to(app)

@@ -52,7 +52,7 @@ def clip(
         "clip",
         arguments,
         reason=reason,
-        actor=actor or _user(),
+        actor=actor or user(),
         life_s=hours * 3600,
         now_ns=clock.wall_ns(),
     )
@@ -91,7 +91,8 @@ def command_key(config: Config = None, database: Db = None, as_json: Json = Fals
         typer.echo(key)
 
 
-def _user() -> str:
+def user() -> str:
+    """Return who is signed in on this machine; raise RoadwitnessError where that is not known."""
     try:
         return getpass.getuser()
     except (KeyError, OSError) as e:

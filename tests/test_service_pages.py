@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, select
+from typer.testing import CliRunner
 
+from agent.errors import RoadwitnessError
 from receiver import commands, db
+from receiver.cli import app
 from receiver.service.kinds import TECHNICAL
 from receiver.texts import text
 from tests.pages import NOW, Desk, client, open_desk
@@ -187,3 +190,54 @@ def test_a_broken_answer_is_shown_as_far_as_it_goes(box: ListSource, mine: Any) 
     page = mine.get(f"/devices/{box.device}/service/{BROKEN}")
     assert page.status_code == 200
     assert "doctor.json" in page.text
+
+
+def test_the_command_line_asks_and_takes_answers_and_each_file_is_logged(
+    desk: Desk, box: ListSource, store: Any, tmp_path: Path
+) -> None:
+    config = tmp_path / "receiver.toml"
+    database = desk.engine.url.render_as_string(hide_password=False)
+    config.write_text(f'database = "{database}"\n[files]\nroot = "{store.settings.root}"\n')
+    run = CliRunner()
+
+    def said(*words: str) -> Any:
+        done = run.invoke(app, ["command", *words, "--config", str(config), "--json"])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return json.loads(done.stdout)
+
+    why = ("--reason", "by hand", "--actor", "clerk")
+    span = ("--from", "2026-11-18T08:00:00+08:00", "--to", "2026-11-18T09:00:00+08:00")
+    for words_, arguments in (
+        (("track", box.device, *span), {"from_utc_ns": 1_794_960_000 * 10**9, "to_utc_ns": 1_794_963_600 * 10**9}),
+        (("doctor", box.device, "--group", "gps"), {"groups": ["gps"]}),
+        (("dtc", box.device), {}),
+        (("bundle", box.device), {}),
+        (("log-level", box.device, "debug", "--minutes", "2"), {"level": "debug", "seconds": 120}),
+        (
+            ("config", box.device, "--set", "sync.window=2", "--drop", "sync.retry_s", "--within", "5"),
+            {"toml": "sync.window = 2\n", "drop": ["sync.retry_s"], "within_s": 300},
+        ),
+        (("restart", box.device, "--part", "dashcam"), {}),
+    ):
+        made = said(*words_, *why)["command"]
+        one = commands.one(desk.engine, box.device, made, NOW)
+        assert one is not None
+        assert (one.arguments, one.reason, one.actor) == (arguments, "by hand", "clerk")
+    for wrong in (
+        ("restart", box.device, "--part", "car"),
+        ("log-level", box.device, "loud"),
+        ("answer", box.device, "x"),
+    ):
+        done = run.invoke(app, ["command", *wrong, *(why if wrong[0] != "answer" else ()), "--config", str(config)])
+        assert isinstance(done.exception, RoadwitnessError), wrong
+    out = tmp_path / "out"
+    told = said("answer", box.device, COMMAND, "--out", str(out))
+    assert told["findings"][1]["next"] == "Look at the antenna."
+    assert (out / "support.zip").read_bytes() == b"PK"
+    log = db.access_log.c
+    with desk.engine.connect() as connection:
+        rows = connection.execute(select(log.name).where(log.incident == INCIDENT, log.address == "local"))
+        assert sorted(row.name for row in rows) == ["codes.json", "doctor.json", "support.zip"]
+    shown = run.invoke(app, ["command", "answer", box.device, COMMAND, "--config", str(config)]).stdout
+    assert "P0301" in shown
+    assert "→ Look at the antenna." in shown
