@@ -6,6 +6,7 @@ Only the chunks of files are durable later, and their devices know it. What take
 hashing of files under way, storing of whole ones, and what is done with whole packages.
 """
 
+import hashlib
 import logging
 import queue
 import random
@@ -101,7 +102,7 @@ class Reception(threading.Thread):
             self._take,
             filters=[messages.BIRTH_FILTER, messages.STATUS_FILTER, messages.LIVE_FILTER],
             shared_filters=[messages.UP_FILTER, FILE_FILTER],
-            group=group,
+            group=group if key is None else _unguessable(group, key),
             manual_ack=True,
         )
 
@@ -323,6 +324,16 @@ class Reception(threading.Thread):
         if trouble != self._trouble or not trouble:
             log.log(logging.WARNING if trouble else logging.INFO, "%s", text)
         self._trouble = trouble
+
+
+def _unguessable(group: str, key: Ed25519PrivateKey) -> str:
+    """Return the name of a group that only who has the key finds, the same for all processes that have it.
+
+    A broker deals the messages of a shared subscription out among all that ask for it, and Mosquitto lets anybody ask:
+    a hostile box in our group would make every second batch of the others vanish until they send it again.
+    """
+    proof = key.sign(b"roadwitness shared subscription\n" + group.encode())  # Ed25519: always the same
+    return f"{group}-{hashlib.sha256(proof).hexdigest()[:32]}"
 
 
 def _unwatched(_: float) -> None:

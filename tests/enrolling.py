@@ -126,7 +126,7 @@ class Insurer:
         return enrol(store, receiver, code, Moment(clock.wall_ns(), True), **options)
 
     def as_receiver(self) -> BrokerSettings:
-        pair = self.pair("receiver", brokerconfig.RECEIVER)
+        pair = self.pair("receiver", brokerconfig.RECEIVERS[0])
         return BrokerSettings(url=self.broker, ca=self.path / "authority" / "root.crt", **pair)
 
     def close(self) -> None:

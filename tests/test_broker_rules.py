@@ -36,6 +36,7 @@ from agent.sync import Sync, SyncSettings, SyncThread
 from agent.tls import Moment, client_context
 from receiver import commands, devices
 from receiver.authority import enrolling, folder, revoking
+from receiver.authority.brokerconfig import RECEIVERS
 from receiver.mqtt import Reception
 from tests.enrolling import DAY_NS, Insurer, broker_of
 from tests.sample_records import some
@@ -53,6 +54,14 @@ NOT_AUTHORIZED = 135
 def insurer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Insurer]:
     made = Insurer(tmp_path_factory.mktemp("insurer"))
     made.start_broker()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Insurer]:
+    (tmp_path / "insurer").mkdir()
+    made = Insurer(tmp_path / "insurer")
     yield made
     made.close()
 
@@ -121,7 +130,7 @@ def outcome(insurer: Insurer, **pair: Path) -> Happening:
 
 def test_a_device_touches_its_own_topics_alone(insurer: Insurer) -> None:
     one, other = insurer.pair("device", ONE), insurer.pair("device", OTHER)
-    receiver = insurer.pair("receiver", "roadwitness-receiver")
+    receiver = insurer.pair("receiver", RECEIVERS[0])
     file = f"file/{'0' * 64}"
     mine = [topic(ONE, "up", "event"), *(topic(ONE, w) for w in ("birth", "status", "live", f"{file}/init"))]
     mine += [topic(ONE, f"{file}/0/{'1' * 64}"), topic(ONE, f"{file}/fin/1/{'0' * 64}")]
@@ -165,7 +174,7 @@ def test_a_device_touches_its_own_topics_alone(insurer: Insurer) -> None:
 
 
 def test_the_last_will_of_another_cannot_be_left(insurer: Insurer) -> None:
-    one, receiver = insurer.pair("device", ONE), insurer.pair("receiver", "roadwitness-receiver")
+    one, receiver = insurer.pair("device", ONE), insurer.pair("receiver", RECEIVERS[0])
     with peer(insurer, receiver, "r") as r:
         r.subscribe("rw/v1/+/status")
         for will in (topic(OTHER, "status"), topic(ONE, "status")):
@@ -179,20 +188,43 @@ def test_the_last_will_of_another_cannot_be_left(insurer: Insurer) -> None:
         assert topic(OTHER, "status") not in {t for t, _ in r.heard}
 
 
-def test_who_has_no_certificate_in_force_gets_nothing(insurer: Insurer, tmp_path: Path) -> None:
+def test_a_device_under_the_name_of_another_throws_nobody_out(insurer: Insurer) -> None:
+    one, other = insurer.pair("device", ONE), insurer.pair("device", OTHER)
+    with peer(insurer, other, OTHER) as b, peer(insurer, one, OTHER) as a:  # it asks for the client id of the other
+        assert a.publish(topic(ONE, "birth")) in (0, 16)
+        assert b.publish(topic(OTHER, "birth")) in (0, 16)
+        assert a.publish(topic(ONE, "birth")) in (0, 16)
+
+
+def test_a_device_that_asks_for_the_receivers_share_gets_none_of_it(insurer: Insurer, tmp_path: Path) -> None:
+    """Mosquitto grants every subscription, deals each message to one of the group, and then finds that it may not."""
+    box = Box(tmp_path / "box", insurer, insurer.pages())
+    other = insurer.pair("device", OTHER)
+    reception = Reception(insurer.engine, insurer.as_receiver(), key=commands.command_key(insurer.settings))
+    with peer(insurer, other, "thief") as thief:
+        thief.subscribe("$share/roadwitness/rw/v1/+/up/+")
+        reception.start()
+        try:
+            with box.sending() as (store, thread):
+                until(lambda: store.positions() == store.heads(), "everything is acknowledged")
+                assert thread.status.overdue == 0
+        finally:
+            reception.stop()
+    assert thief.heard == []
+
+
+def test_who_has_no_certificate_in_force_gets_nothing(insurer: Insurer, fresh: Insurer, tmp_path: Path) -> None:
     assert isinstance(outcome(insurer, **insurer.pair("device", ONE)), Up)
-    foreign = Insurer(tmp_path)  # another authority, which gives the same name
     ended = insurer.pair("device", ONE, days=1, at_ns=clock.wall_ns() - 2 * DAY_NS)
     strangers: dict[str, dict[str, Path]] = {
         "none": {},
-        "of another authority": foreign.pair("device", ONE),
+        "of another authority, under the same name": fresh.pair("device", ONE),
         "ended": ended,
         "of a server": insurer.pair("server", ONE, (ONE,)),
         "made by himself": _self_signed(tmp_path),
     }
     for what, pair in strangers.items():
         assert isinstance(outcome(insurer, **pair), Down | Refused), what
-    foreign.close()
 
 
 def _self_signed(path: Path) -> dict[str, Path]:
@@ -291,21 +323,20 @@ def test_enrolled_sent_renewed_revoked_and_enrolled_again(insurer: Insurer, tmp_
         reception.stop()
 
 
-def test_a_next_certificate_that_the_broker_does_not_take_leaves_the_old_one_in_force(tmp_path: Path) -> None:
-    (tmp_path / "i").mkdir()
-    insurer = Insurer(tmp_path / "i")
-    box = Box(tmp_path / "box", insurer, insurer.pages())
+def test_a_next_certificate_that_the_broker_does_not_take_leaves_the_old_one_in_force(
+    fresh: Insurer, tmp_path: Path
+) -> None:
+    box = Box(tmp_path / "box", fresh, fresh.pages())
     first, now_ns = box.certificate, clock.wall_ns()
     renewal = box.renewal(now_ns + 21 * DAY_NS)
     assert not renewal.look(0)  # there is no broker at all
     assert box.certificate == first
     granted = (box.path / "tls" / "next" / "device.crt").read_text()
     assert not renewal.look(1)  # not again at once
-    insurer.start_broker()
+    fresh.start_broker()
     assert renewal.look(10**15)
     assert box.certificate == granted
     # where the old one has ended there is nothing to keep
-    insurer.stop_broker()
+    fresh.stop_broker()
     assert box.renewal(now_ns + 40 * DAY_NS).look(0)
     assert box.certificate != granted
-    insurer.close()

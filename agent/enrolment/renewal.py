@@ -11,14 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Literal
 
-from agent import clock, messages
+from agent import clock
 from agent.clock import NS_PER_S, iso_utc
 from agent.enrolment.asking import NotGrantedError
 from agent.enrolment.enrol import Signer, renewed
 from agent.enrolment.folder import Life, TlsFolder
 from agent.enrolment.settings import EnrolmentSettings
+from agent.enrolment.trying import try_out
 from agent.errors import RoadwitnessError
-from agent.link import BrokerSettings, Delivered, Happening, Link, Refused, Up
+from agent.link import BrokerSettings
 from agent.records import Health
 from agent.tls import Moment
 
@@ -30,7 +31,6 @@ JITTER: Final = 0.05  # of the life: a fleet that was fitted in one week does no
 RETRY_NS: Final = 600 * NS_PER_S  # first wait after a failure, doubled each time …
 RETRY_CAP_NS: Final = 6 * 3600 * NS_PER_S  # … up to this, at which a refusal begins
 KEPT_OUT_NS: Final = 1800 * NS_PER_S  # without an answer for so long, by a clock that nobody vouches for
-TRY_S: Final = 30.0  # for the broker to let the next certificate in
 
 
 class Renewal(threading.Thread):
@@ -108,24 +108,12 @@ class Renewal(threading.Thread):
     def _let_in(self) -> bool:
         """Say whether the broker lets the next certificate in; one that it refuses is forgotten."""
         certificate, key = self._tls.next_pair
-        happened: list[Happening] = []
-        over = threading.Event()
-
-        def take(happening: Happening) -> None:
-            if not isinstance(happening, Delivered):
-                happened.append(happening)
-                over.set()
-
         broker = replace(self._broker, ca=self._tls.next_ca, certificate=certificate, key=key)
-        own = [messages.topic(self._signer.device, "ack")]
-        link = Link(broker, f"{self._signer.device}-next", take, filters=own, now=self._now)
-        link.connect()
-        clock.wait(over, TRY_S)
-        link.close()
-        if happened and isinstance(happened[0], Refused):
+        tried = try_out(broker, self._now)
+        if tried.outcome == "refused":
             self._tls.drop_next()
-            self._tell("degraded", f"the broker refuses the certificate that is new: {happened[0].reason}")
-        return bool(happened) and isinstance(happened[0], Up)
+            self._tell("degraded", f"the certificate that is new is not let in: {tried.reason}")
+        return tried.outcome == "let in"
 
     def _failed(self, text: str, now_ns: int, *, refused: bool) -> None:
         if refused:

@@ -10,7 +10,8 @@ from typing import Final
 
 from agent.messages import ROOT
 
-RECEIVER: Final = "roadwitness-receiver"  # common name of the receivers' certificates: no device is called so
+# Common names of the receivers' certificates, one for each process: no device is called so, and a name connects once.
+RECEIVERS: Final = tuple(f"roadwitness-receiver-{n}" for n in range(1, 9))
 WRITES: Final = ("up/+", "birth", "status", "live", "file/#")  # of a device …
 READS: Final = ("ack", "command", "consent", "files")  # … under its own name
 # A batch has 64 KiB at most, an answer about files as much; topic and properties come on top (agent.link.MAX_PACKET).
@@ -47,11 +48,11 @@ def acl() -> str:
         "# not stand here is refused.",
         *(f"pattern write {ROOT}/%u/{what}" for what in WRITES),
         *(f"pattern read {ROOT}/%u/{what}" for what in READS),
-        "",
-        f"user {RECEIVER}",
-        *(f"topic read {ROOT}/+/{what}" for what in WRITES),
-        *(f"topic write {ROOT}/+/{what}" for what in READS),
     ]
+    for name in RECEIVERS:
+        lines += ["", f"user {name}"]
+        lines += [f"topic read {ROOT}/+/{what}" for what in WRITES]
+        lines += [f"topic write {ROOT}/+/{what}" for what in READS]
     return "\n".join(lines) + "\n"
 
 
@@ -75,9 +76,11 @@ set_tcp_nodelay true
 
 listener {port}
 allow_anonymous false
-# A certificate of this authority, that has not ended and was not revoked; its common name is the user.
+# A certificate of this authority, that has not ended and was not revoked; its common name is the user, and the client
+# too: otherwise one box could connect under the name of another and throw it out.
 require_certificate true
 use_identity_as_username true
+use_username_as_clientid true
 # TLS 1.2 at least.
 tls_version tlsv1.2
 cafile {folder / "ca.crt"}
@@ -93,6 +96,7 @@ def _emqx(folder: Path, certificate: str, key: str, port: int) -> str:
 # mosquitto.conf, but nobody has run them against EMQX yet: check them there before cars depend on it.
 mqtt {{
   peer_cert_as_username = cn
+  peer_cert_as_clientid = cn
   max_packet_size = {MOST_PACKET // 1024}KB
   max_inflight = {MOST_IN_FLIGHT}
   max_mqueue_len = {MOST_QUEUED}
@@ -126,9 +130,14 @@ def _emqx_acl() -> str:
         return ", ".join(f'"{ROOT}/{name}/{what}"' for what in topics)
 
     own, every = "${username}", "+"
+    receivers = "".join(
+        f"""{{allow, {{user, "{name}"}}, subscribe, [{listed(WRITES, every)}]}}.
+{{allow, {{user, "{name}"}}, publish, [{listed(READS, every)}]}}.
+"""
+        for name in RECEIVERS
+    )
     return f"""%% Written by `roadwitness receiver broker-config` for EMQX 5.
-{{allow, {{user, "{RECEIVER}"}}, subscribe, [{listed(WRITES, every)}]}}.
-{{allow, {{user, "{RECEIVER}"}}, publish, [{listed(READS, every)}]}}.
+{receivers}\
 {{allow, all, publish, [{listed(WRITES, own)}]}}.
 {{allow, all, subscribe, [{listed(READS, own)}]}}.
 {{deny, all}}.

@@ -81,7 +81,10 @@ def renew(
 def issue(
     kind: Annotated[str, typer.Argument(help="server (broker or pages), receiver, or device.")],
     names: Annotated[
-        list[str] | None, typer.Argument(help="server: its host names and addresses; device: its id.")
+        list[str] | None,
+        typer.Argument(
+            help="server: its host names and addresses; receiver: its number, one for each process; device: its id."
+        ),
     ] = None,
     request: Annotated[
         Path | None, typer.Option("--request", help="device: its certificate request, PEM or DER.")
@@ -110,9 +113,16 @@ def issue(
             raise RoadwitnessError(f"device {subject!r}: is not enrolled{near_names(subject, known)}")
         public, key, default = issuing.key_of(_request(request)), None, settings.enrolment.life_days
     elif kind in _KINDS:
-        if (kind == "server") != bool(given):
-            raise RoadwitnessError("ca issue: a server has names, a receiver none, e.g. ca issue server broker.example")
-        subject, hosts, default = (given[0] if given else brokerconfig.RECEIVER), given, most
+        if kind == "receiver":
+            number = int(given[0]) if given and given[0].isdecimal() else 0 if given else 1
+            if not 1 <= number <= len(brokerconfig.RECEIVERS) or len(given) > 1:
+                raise RoadwitnessError(
+                    f"ca issue receiver: give its number, 1 to {len(brokerconfig.RECEIVERS)}, or none"
+                )
+            given = [brokerconfig.RECEIVERS[number - 1]]
+        if not given:
+            raise RoadwitnessError("ca issue server: give its host names, e.g. ca issue server broker.insurer.example")
+        subject, hosts, default = given[0], given if kind == "server" else [], most
         key = ec.generate_private_key(ec.SECP256R1())
         public = key.public_key()
     else:
