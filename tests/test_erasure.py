@@ -200,7 +200,13 @@ def test_a_device_about_which_nobody_agreed_here_judges_by_its_own_paper(engine:
 
 @pytest.mark.parametrize(
     ("purpose", "incidents"),
-    [("video", set()), ("clip", {"crash"}), ("scoring", {"crash", "asked"}), ("regulator", {"crash", "asked"})],
+    [
+        ("video", set()),
+        ("clip", {"crash"}),
+        ("track", {"crash", "asked"}),
+        ("scoring", {"crash", "asked"}),
+        ("regulator", {"crash", "asked"}),
+    ],
 )
 def test_a_purpose_withdrawn_alone_takes_what_was_kept_for_it(world: World, purpose: str, incidents: set[str]) -> None:
     world.settle()

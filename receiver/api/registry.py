@@ -24,7 +24,7 @@ ConsentReader = Annotated[Person, Depends(needs("consents.read"))]
 ConsentGiver = Annotated[Person, Depends(needs("consents.give"))]
 BindingReader = Annotated[Person, Depends(needs("bindings.read"))]
 Binder = Annotated[Person, Depends(needs("bindings.write"))]
-Purpose = Literal["recording", "scoring", "video", "regulator", "clip"]
+Purpose = Literal["recording", "scoring", "video", "regulator", "clip", "track"]
 
 
 class OwnVehicle(Shape):

@@ -201,7 +201,7 @@ def list_bindings(
 )
 def give(
     device: Device,
-    purpose: Annotated[str, typer.Argument(help="recording, scoring, video, regulator or clip.")],
+    purpose: Annotated[str, typer.Argument(help="recording, scoring, video, regulator, clip or track.")],
     how: Annotated[str, typer.Option("--how", help="Where the signed paper is.")],
     language: Annotated[str, typer.Option("--language", help="Of the text that was signed: zh or en.")] = "zh",
     by: By = "",
@@ -221,7 +221,7 @@ def give(
 @consent.command("withdraw", epilog="Example: roadwitness receiver consent withdraw rw-0123456789abcdef recording")
 def withdraw(
     device: Device,
-    purpose: Annotated[str, typer.Argument(help="recording, scoring, video, regulator or clip.")],
+    purpose: Annotated[str, typer.Argument(help="recording, scoring, video, regulator, clip or track.")],
     how: Annotated[str, typer.Option("--how", help="How the owner said so.")] = "told to us",
     by: By = "",
     config: Config = None,
@@ -258,7 +258,7 @@ def show(device: Device, config: Config = None, database: Db = None, as_json: Js
 
 @consent.command("text", epilog="Example: roadwitness receiver consent text recording --language en")
 def text(
-    purpose: Annotated[str, typer.Argument(help="recording, scoring, video, regulator or clip.")],
+    purpose: Annotated[str, typer.Argument(help="recording, scoring, video, regulator, clip or track.")],
     language: Annotated[str, typer.Option("--language", help="zh or en.")] = "zh",
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,7 @@ from receiver.registry import erasures, tables
 from receiver.registry.refusals import RegistryError
 from receiver.registry.wording import current, latest
 
-PURPOSES: Final = ("recording", "scoring", "video", "regulator", "clip")
+PURPOSES: Final = ("recording", "scoring", "video", "regulator", "clip", "track")
 ALWAYS_NS: Final = 2**62
 # purpose -> what must be agreed to as well: it makes no sense alone
 RESTS_ON: Final[dict[str, tuple[str, ...]]] = {
@@ -24,6 +24,7 @@ RESTS_ON: Final[dict[str, tuple[str, ...]]] = {
     "video": ("recording",),
     "regulator": ("recording",),
     "clip": ("recording", "video"),
+    "track": ("recording",),
 }
 
 

@@ -28,7 +28,9 @@ SETTLED: Final = "settled"
 BY: Final = "erasure"
 _DRIVEN: Final = (db.trip, db.harsh_event, db.track, db.curve)
 # What goes beside entries, by purpose; recording takes everything along.
-VIDEO: Final = ("recording", "video", "clip")
+FILES: Final = ("recording", "video", "clip", "track")
+# purpose -> the command whose answers alone go with it; clips by a rule of the device have no command
+ASKED: Final = {"clip": "clip", "track": "track"}
 SCORES: Final = ("recording", "scoring")
 
 
@@ -118,9 +120,9 @@ def _steps(engine: Engine, files: FileStore | None, erasure: Erasure, until_ns: 
         yield lambda c: {"crash": _delete(c, db.crash, *gone)}
         yield lambda c: {"parked": _delete(c, db.parked, db.parked.c.device == device)}
         yield lambda c: _forget_place(c, device)
-    if purpose in VIDEO:
+    if purpose in FILES:
         with db.reading(engine) as connection:
-            incidents = _packages(connection, device, until_ns, kept, crashes=purpose != "clip")
+            incidents = _packages(connection, device, until_ns, kept, purpose)
         for incident in incidents:
             if files is not None:
                 files.remove(device, incident)  # first: a row never outlives its files
@@ -182,16 +184,22 @@ def _forget_place(connection: Connection, device: str) -> dict[str, int]:
     return {"live": connection.execute(update(t).where(*known).values(**nothing)).rowcount}
 
 
-def _packages(connection: Connection, device: str, until_ns: int, kept: list[str], *, crashes: bool) -> list[str]:
-    """Return the packages that go: all, or without `crashes` those that were only asked for."""
-    p, s, c = db.package, db.package_state, db.crash
+def _packages(connection: Connection, device: str, until_ns: int, kept: list[str], purpose: str) -> list[str]:
+    """Return the packages that go with a purpose: all, those that show video, or those that were asked for by it."""
+    p, s, c, r = db.package, db.package_state, db.crash, db.reply
     rows = select(p.c.incident).where(p.c.device == device, p.c.received_utc_ns <= until_ns)
     late = select(p.c.incident).where(p.c.device == device, p.c.received_utc_ns > until_ns)
     known = set(connection.execute(rows).scalars()) - set(connection.execute(late).scalars()) - set(kept)
     # killed between two steps, a package may have lost its row before its state
     states = set(connection.execute(select(s.c.incident).where(s.c.device == device)).scalars()) - set(kept)
     known |= states - set(connection.execute(late).scalars())
-    if not crashes:
+    if purpose == "recording":
+        return sorted(known)
+    asked = select(r.c.incident, r.c.command).where(r.c.device == device, r.c.incident.is_not(None))
+    answers = {row.incident: row.command for row in connection.execute(asked)}
+    wanted = ASKED.get(purpose, "clip")
+    known = {i for i in known if answers.get(i, "clip") == wanted}
+    if purpose in ASKED:
         known -= set(connection.execute(select(c.c.incident).where(c.c.device == device)).scalars())
     return sorted(known)
 
