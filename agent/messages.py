@@ -159,6 +159,7 @@ UP_FILTER: Final = f"{ROOT}/+/up/+"
 BIRTH_FILTER: Final = f"{ROOT}/+/birth"
 STATUS_FILTER: Final = f"{ROOT}/+/status"
 LIVE_FILTER: Final = f"{ROOT}/+/live"
+PROBE: Final = "probe"  # of a device: written and read back by its doctor alone, to see what the broker allows
 
 
 def topic(device: str, what: str, lane: str = "") -> str:

@@ -11,13 +11,13 @@ from typing import Final
 from cryptography import x509
 
 from agent import clock
-from agent.boottime import EARLIEST_NS
 from agent.clock import NS_PER_S
 from agent.doctor import backlog, probe
 from agent.doctor.finding import Facts, Finding, ill, well
 from agent.doctor.seen import Seen
 from agent.errors import ConfigError
 from agent.link import Broker, BrokerSettings, parse_url
+from agent.tls import UntimelyError, client_context
 from drivers.sysfs import try_text
 
 DNS_S: Final = 5.0
@@ -26,7 +26,7 @@ REFUSAL_S: Final = 0.7  # TLS 1.3: a broker refuses our certificate only after t
 LATE_SHARE: Final = 0.2  # of a certificate's life: it should have been renewed by then
 SOON_S: Final = 14 * 86_400  # the broker's certificate, which somebody has to renew
 # X509_V_ERR_* of OpenSSL (x509_vfy.h)
-_VERIFY: Final = {9: "tls_not_yet_valid", 10: "tls_expired", 62: "tls_wrong_name", 64: "tls_wrong_name"}
+_VERIFY: Final = {62: "tls_wrong_name", 64: "tls_wrong_name"}
 _NOT_CARS: Final = ("lo", "can", "vcan", "slcan", "docker", "veth", "br-")
 
 
@@ -133,18 +133,22 @@ def _own(seen: Seen, settings: BrokerSettings) -> Generator[Finding, None, bool]
     except (OSError, ValueError) as error:
         yield ill("fail", "network.certificate", "own_certificate_damaged", f"{file}: {error}", file=file)
         return False
-    now = datetime.fromtimestamp(seen.context.wall_ns() / NS_PER_S, UTC)
+    moment = seen.moment()
+    now = datetime.fromtimestamp(moment.utc_ns / NS_PER_S, UTC)
     begins, ends = own.not_valid_before_utc, own.not_valid_after_utc
     left, life = (ends - now).total_seconds(), (ends - begins).total_seconds()
     facts: Facts = {"file": file, "days": round(left / 86_400, 1), "until": ends.strftime("%Y-%m-%d")}
-    if seen.context.wall_ns() < EARLIEST_NS or now < begins:
-        text = f"counts as not valid before {begins:%Y-%m-%d}: the clock is behind"
+    if moment.sure and now < begins:
+        text = f"begins {begins:%Y-%m-%d}, and today is {now:%Y-%m-%d}"
         yield ill("fail", "network.certificate", "tls_not_yet_valid", text, **facts)
     elif left <= 0:
         yield ill("fail", "network.certificate", "own_certificate_expired", f"expired {ends:%Y-%m-%d}", **facts)
     elif left < LATE_SHARE * life:
         text = f"ends in {left / 86_400:.1f} days"
         yield ill("warn", "network.certificate", "own_certificate_ends", text, **facts)
+    elif not moment.sure:
+        text = f"valid until {ends:%Y-%m-%d}, if the clock is right"
+        yield ill("unknown", "network.certificate", "clock_not_set", text, **facts)
     else:
         yield well("network.certificate", f"valid until {ends:%Y-%m-%d}", **facts)
     return True
@@ -157,12 +161,11 @@ def _tls(
     seen: Seen, settings: BrokerSettings, broker: Broker, connection: socket.socket, address: tuple[str, int]
 ) -> Finding:
     where: Facts = {"host": broker.host, "port": broker.port, "ca": str(settings.ca or "the system's")}
+    pair = (settings.certificate, settings.key) if settings.certificate and settings.key else None
     try:
-        context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
-        if settings.certificate and settings.key:
-            context.load_cert_chain(settings.certificate, settings.key)
-    except OSError as error:  # SSLError is one
-        return ill("fail", "network.tls", "tls_files", f"{error.strerror or error}: {settings.ca or ''}", **where)
+        context = client_context(settings.ca, pair, seen.moment)
+    except ConfigError as error:
+        return ill("fail", "network.tls", "tls_files", str(error), **where)
     try:
         with context.wrap_socket(connection, server_hostname=broker.host) as secured:
             ends = _ends(secured.getpeercert(binary_form=True))
@@ -173,6 +176,9 @@ def _tls(
                     return ill("fail", "network.tls", "tls_own_refused", "the broker hangs up at once", **where)
             except TimeoutError:
                 pass  # it waits for us to speak: we are let in
+    except UntimelyError as error:
+        code = "tls_expired" if "ended" in error.verify_message else "tls_not_yet_valid"
+        return ill("fail", "network.tls", code, f"the broker's certificate: {error.verify_message}", **where)
     except ssl.SSLCertVerificationError as error:
         code = _VERIFY.get(error.verify_code, "tls_untrusted")
         shown = _unverified(address, seen)
@@ -184,7 +190,7 @@ def _tls(
     except OSError as error:
         return ill("fail", "network.tls", "tls_own_refused", str(error.strerror or error), **where)
     if ends is not None:
-        left_s = (ends - datetime.fromtimestamp(seen.context.wall_ns() / NS_PER_S, UTC)).total_seconds()
+        left_s = ends.timestamp() - seen.moment().utc_ns / NS_PER_S
         if left_s < SOON_S:
             text = f"the broker's certificate ends in {left_s / 86_400:.1f} days"
             return ill("warn", "network.tls", "tls_ends_soon", text, until=ends.strftime("%Y-%m-%d"), **where)

@@ -1,6 +1,8 @@
-"""Speak MQTT with the broker under a name of our own: is this box let in, may it write what it must, and no more?
+"""Speak MQTT with the broker: is this box let in, may it write what it must, and no more?
 
-The probe's topic is one that the receiver does not subscribe to; what another box writes is only tried to be written.
+A broker knows one client of each name, and throws the older one out: so nothing is tried while the agent is connected,
+whose own traffic says more. The session is kept, and nothing that waits in it is acknowledged. The probe's topic is one
+that no receiver reads; writing to another box's topic is only tried.
 """
 
 import queue
@@ -16,12 +18,19 @@ from agent.link import Arrived, Broker, BrokerSettings, Delivered, Down, Happeni
 ANSWER_S: Final = 5.0
 NOBODY: Final = "rw-0000000000000000"  # no box has this name
 SLOW_MS: Final = 2000.0
-TOPIC: Final = "probe"
+TOPIC: Final = messages.PROBE
 T = TypeVar("T", bound=Happening)
 
 
 def examine(seen: Seen, settings: BrokerSettings, broker: Broker) -> Iterator[Finding]:
     """Connect, write to the own topic and read it back, and see that another's topic is closed."""
+    sync = seen.status.sync if seen.status is not None else None
+    if sync is not None and sync.phase in ("connecting", "asking", "sending"):
+        yield well("network.mqtt", "the agent is connected" if sync.phase != "connecting" else "the agent connects")
+        return
+    if seen.held and seen.status is None:
+        yield ill("unknown", "network.mqtt", "agent_not_asked", "the agent may be connected, and cannot be asked")
+        return
     device = _device(seen)
     if device is None:
         yield ill("unknown", "network.mqtt", "no_store", "the box has no name yet: the agent has never run")
@@ -29,7 +38,15 @@ def examine(seen: Seen, settings: BrokerSettings, broker: Broker) -> Iterator[Fi
     happened: queue.SimpleQueue[Happening] = queue.SimpleQueue()
     own = messages.topic(device, TOPIC)
     try:
-        link = Link(settings, f"{device}-doctor", happened.put, filters=[messages.topic(device, "ack"), own])
+        link = Link(
+            settings,
+            device,
+            happened.put,
+            filters=[messages.topic(device, "ack"), own],
+            keep_session=True,
+            manual_ack=True,
+            now=seen.moment,
+        )
     except ConfigError as error:
         yield ill("fail", "network.mqtt", "tls_files", str(error), host=broker.host, port=broker.port)
         return
@@ -66,7 +83,7 @@ def _conversation(
     if not isinstance(taken, Delivered):
         yield ill("fail", "network.mqtt", "broker_acl", f"{own}: {_why(taken)}", topic=own, **where)
         return
-    back = _next(seen, happened, Arrived)
+    back = _next(seen, happened, Arrived, own)
     took_ms = (clock.monotonic_ns() - begun_ns) / 1e6
     if not isinstance(back, Arrived):
         text = "what the box wrote did not come back: it may write, and not read"
@@ -88,14 +105,18 @@ def _conversation(
             yield well("network.rights", "other boxes' topics are closed to it")
 
 
-def _next(seen: Seen, happened: "queue.SimpleQueue[Happening]", wanted: type[Happening]) -> Happening | None:
-    """Return the next of the wanted kind, or what ended the connection; None when the time is over."""
+def _next(
+    seen: Seen, happened: "queue.SimpleQueue[Happening]", wanted: type[Happening], topic: str = ""
+) -> Happening | None:
+    """Return the next of the wanted kind (on `topic`), or what ended the connection; None when the time is over."""
     deadline_ns = clock.monotonic_ns() + round(min(ANSWER_S, seen.left_s()) * 1e9)
     while (left_ns := deadline_ns - clock.monotonic_ns()) > 0:
         try:
             happening = happened.get(timeout=left_ns / 1e9)
         except queue.Empty:
             return None
+        if isinstance(happening, Arrived) and happening.topic != topic:
+            continue  # what waited for the agent
         if isinstance(happening, (wanted, Down, Refused)):
             return happening
     return None

@@ -20,6 +20,7 @@ from agent.local.messages import Device, Status
 from agent.settings import AgentConfig, load_agent
 from agent.store import Store
 from agent.store.database import LOCK_FILE
+from agent.tls import Moment
 from drivers import Driver
 
 ASK_S: Final = 3.0  # for the daemon's first answer; one that is parked looks up once a second
@@ -72,6 +73,13 @@ class Seen:
     def left_s(self, spare_s: float = 0.5) -> float:
         """Return how long this check may still take, less what it keeps for its own words."""
         return max(0.0, (self.deadline_ns - clock.monotonic_ns()) / NS_PER_S - spare_s)
+
+    def moment(self) -> Moment:
+        """Return what time it is, as certificates are judged: the daemon's time, the network's, or only a bound."""
+        utc = self.status.utc if self.status is not None else None
+        if utc is not None and utc.quality in ("gnss", "ntp") and utc.offset_ns is not None:
+            return Moment(clock.monotonic_ns() + utc.offset_ns, True)
+        return Moment(self.context.wall_ns(), True) if self.context.kernel_error_ns() is not None else Moment()
 
     def drivers(self, *kinds: str) -> list[Driver]:
         """Return the configured devices of these kinds, not opened; none where the configuration is wrong."""

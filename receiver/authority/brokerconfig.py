@@ -8,12 +8,12 @@ the same to EMQX 5.
 from pathlib import Path
 from typing import Final
 
-from agent.messages import ROOT
+from agent.messages import PROBE, ROOT
 
 # Common names of the receivers' certificates, one for each process: no device is called so, and a name connects once.
 RECEIVERS: Final = tuple(f"roadwitness-receiver-{n}" for n in range(1, 9))
 WRITES: Final = ("up/+", "birth", "status", "live", "file/#")  # of a device …
-READS: Final = ("ack", "command", "consent", "files")  # … under its own name
+READS: Final = ("ack", "command", "consent", "files")  # … under its own name; and its doctor's PROBE both ways
 # A batch has 64 KiB at most, an answer about files as much; topic and properties come on top (agent.link.MAX_PACKET).
 MOST_PACKET: Final = 128 * 1024
 # of `receiver.settings.ReceiverBrokerSettings.in_flight`; a device says 16 for itself
@@ -48,6 +48,8 @@ def acl() -> str:
         "# not stand here is refused.",
         *(f"pattern write {ROOT}/%u/{what}" for what in WRITES),
         *(f"pattern read {ROOT}/%u/{what}" for what in READS),
+        f"pattern readwrite {ROOT}/%u/{PROBE}",
+        f"pattern readwrite {ROOT}/%u/{PROBE}",
     ]
     for name in RECEIVERS:
         lines += ["", f"user {name}"]
@@ -138,7 +140,7 @@ def _emqx_acl() -> str:
     )
     return f"""%% Written by `roadwitness receiver broker-config` for EMQX 5.
 {receivers}\
-{{allow, all, publish, [{listed(WRITES, own)}]}}.
-{{allow, all, subscribe, [{listed(READS, own)}]}}.
+{{allow, all, publish, [{listed((*WRITES, PROBE), own)}]}}.
+{{allow, all, subscribe, [{listed((*READS, PROBE), own)}]}}.
 {{deny, all}}.
 """
