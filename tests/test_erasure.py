@@ -14,7 +14,7 @@ from sqlalchemy import Engine, update
 
 from agent import messages
 from agent.chain import START, Entry, signed_by
-from agent.records import Health, Package, PackageFile
+from agent.records import Health, Package, PackageFile, Reply
 from receiver import access, db
 from receiver.filestore import FileStore
 from receiver.registry import bindings, consents, erasing, erasures, gate, vehicles
@@ -201,18 +201,23 @@ def test_a_device_about_which_nobody_agreed_here_judges_by_its_own_paper(engine:
 @pytest.mark.parametrize(
     ("purpose", "incidents"),
     [
-        ("video", set()),
-        ("clip", {"crash"}),
-        ("track", {"crash", "asked"}),
-        ("scoring", {"crash", "asked"}),
-        ("regulator", {"crash", "asked"}),
+        ("video", {"track", "bundle"}),
+        ("clip", {"crash", "track", "bundle"}),
+        ("track", {"crash", "clip", "bundle"}),
+        ("scoring", {"crash", "clip", "track", "bundle"}),
+        ("regulator", {"crash", "clip", "track", "bundle"}),
     ],
 )
 def test_a_purpose_withdrawn_alone_takes_what_was_kept_for_it(world: World, purpose: str, incidents: set[str]) -> None:
     world.settle()
+    names = {world.incident: "crash", "a" * 16: "clip", "b" * 16: "track", "c" * 16: "bundle"}
+    for incident, command in list(names.items())[2:]:
+        named = [PackageFile(name=f"{command}.csv", size=5, sha256=incident * 4)]
+        said = {"actor": "a", "reason": "r", "key": "0" * 64, "expires_utc_ns": 1, "state": "done", "detail": "d"}
+        reply = Reply(id=incident * 2, t_ns=S, command=command, incident=incident, **said)  # type: ignore[arg-type]
+        world.sent([(S, reply), (S, Package(incident=incident, t_ns=S, complete=True, files=named))])
     consents.withdraw(world.engine, world.device, purpose, NOW + S, by="K-1")
     assert len(world.erase()) == 1
-    names = {world.incident: "crash", "a" * 16: "asked"}
     assert {names[str(r["incident"])] for r in world.rows(db.package_state)} == incidents
     assert world.count(db.trip) == 1
 
