@@ -37,6 +37,7 @@ KINDS: Final = {
             ("roadwitness-settle.service", _UNITS),
             ("roadwitness-update.service", _UNITS),
             ("roadwitness-update.timer", _UNITS),
+            ("roadwitness-vault.service", _UNITS),
             ("70-roadwitness.rules", "usr/lib/udev/rules.d"),
             ("71-roadwitness-sensors.rules", "usr/lib/udev/rules.d"),
             ("sysusers.d/roadwitness.conf", "usr/lib/sysusers.d"),

@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import typer
 
 from agent.cli import COMMANDS
 from agent.config import config_dir
@@ -23,7 +25,10 @@ FOLDER = ROOT / "systemd"
 AGENT, RECEIVER = FOLDER / "roadwitness-agent.service", FOLDER / "roadwitness-receiver.service"
 DASHCAM = FOLDER / "roadwitness-dashcam.service"
 VAULT = FOLDER / "roadwitness-vault.service"
-UNITS = (AGENT, RECEIVER, DASHCAM, VAULT)
+CHORES = tuple(FOLDER / f"roadwitness-{name}.service" for name in ("rate", "renewals", "retention"))
+UPDATE, SETTLE = FOLDER / "roadwitness-update.service", FOLDER / "roadwitness-settle.service"
+SERVICES = (AGENT, RECEIVER, DASHCAM, *CHORES)
+UNITS = (*SERVICES, VAULT, UPDATE, SETTLE)
 ANALYZE = shutil.which("systemd-analyze")
 SYSUSERS = shutil.which("systemd-sysusers")
 needs_analyze = pytest.mark.skipif(ANALYZE is None, reason="Debian package systemd (systemd-analyze) is absent")
@@ -46,7 +51,9 @@ def parsed(path):
     return {name: {k: str(v).split("\n") for k, v in parser.items(name)} for name in parser.sections()}
 
 
-@pytest.mark.parametrize("path", [*UNITS, *(FOLDER / "network").iterdir()], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [*UNITS, *FOLDER.glob("*.timer"), *(FOLDER / "network").iterdir()], ids=lambda p: p.name
+)
 def test_each_file_parses_and_each_line_has_its_reason(path):
     assert parsed(path)
     lines = path.read_text().splitlines()
@@ -55,13 +62,10 @@ def test_each_file_parses_and_each_line_has_its_reason(path):
         for above, line in pairwise(lines)
         if "=" in line and not line.startswith("#") and not above.startswith("#")
     ]
-    assert set(bare) <= {
-        "Description=Roadwitness: sees how this car is driven and proves what happened",
-        "Description=Roadwitness dashcam: keeps what the cameras of this car see",
-        "Description=Roadwitness receiver: verifies, keeps and shows what cars report",
-        "Description=Roadwitness vault: opens the encrypted store and video",
+    assert {line for line in bare if not line.startswith("Description=")} <= {
         "Name=can0",
         "WantedBy=multi-user.target",
+        "WantedBy=timers.target",
         "After=network-online.target postgresql.service mosquitto.service",
     }
 
@@ -70,7 +74,8 @@ def test_each_file_parses_and_each_line_has_its_reason(path):
 @pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
 def test_systemd_finds_nothing_to_complain_about(path, tmp_path):
     for each in UNITS:  # beside each other, as they are installed
-        (tmp_path / each.name).write_text(each.read_text().replace("/opt/roadwitness/bin/roadwitness", sys.executable))
+        text = re.sub(r"/opt/roadwitness(-good)?/bin/roadwitness", sys.executable, each.read_text())
+        (tmp_path / each.name).write_text(text)
     done = subprocess.run(
         [ANALYZE, "verify", "--man=no", tmp_path / path.name], capture_output=True, text=True, timeout=60
     )
@@ -80,9 +85,13 @@ def test_systemd_finds_nothing_to_complain_about(path, tmp_path):
 
 
 @needs_analyze
-@pytest.mark.parametrize("path", UNITS, ids=lambda p: p.name)
-def test_the_services_are_exposed_no_more_than_2_0(path):
-    command = [ANALYZE, "security", "--offline=true", "--no-pager", "--threshold=20", path]
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [*((path, 20) for path in (*SERVICES, VAULT)), (UPDATE, 35), (SETTLE, 35)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_services_are_exposed_no_more_than_2_0_and_what_exchanges_programs_than_3_5(path, most):
+    command = [ANALYZE, "security", "--offline=true", "--no-pager", f"--threshold={most}", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout.splitlines()[-1:] or done.stderr
 
@@ -91,7 +100,8 @@ def test_the_services_are_exposed_no_more_than_2_0(path):
 def test_what_a_unit_starts_is_in_the_package(path):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     program, command, *options = parsed(path)["Service"]["ExecStart"][0].split()
-    assert program == "/opt/roadwitness/bin/roadwitness"  # the venv's, where pip puts [project.scripts]
+    folder = "roadwitness-good" if path in (UPDATE, SETTLE) else "roadwitness"
+    assert program == f"/opt/{folder}/bin/roadwitness"  # the venv's, where pip puts [project.scripts]
     assert "roadwitness" in project["project"]["scripts"]
     assert command in COMMANDS
     shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
@@ -105,7 +115,7 @@ def test_users_homes_and_groups_are_those_of_the_units():
     rows = [line.split() for line in (FOLDER / "sysusers.d" / "roadwitness.conf").read_text().splitlines()]
     users = {row[1]: row[-1] for row in rows if row and row[0] == "u"}
     members = {row[2] for row in rows if row and row[0] == "m"}
-    for path in set(UNITS) - {VAULT}:
+    for path in SERVICES:
         service = parsed(path)["Service"]
         assert users[service["User"][0]] == f"/var/lib/{service['StateDirectory'][0]}"
         assert service["Group"] == service["User"]
@@ -129,6 +139,19 @@ def test_the_users_are_made(tmp_path):
     assert ":/var/lib/roadwitness:/usr/sbin/nologin" in made
     assert "roadwitness-receiver:" in made
     assert re.search(r"^dialout:.*:roadwitness$", (tmp_path / "etc" / "group").read_text(), re.MULTILINE)
+
+
+def test_each_timer_starts_a_service_that_runs_a_command_that_is_there():
+    for timer in FOLDER.glob("*.timer"):
+        assert parsed(timer)["Install"]["WantedBy"] == ["timers.target"]
+        words = parsed(timer.with_suffix(".service"))["Service"]["ExecStart"][0].split()[1:]
+        module, attribute = COMMANDS[words[0]][0].split(":")
+        command = typer.main.get_command(getattr(import_module(module), attribute))
+        for word in words[1:]:
+            if word.startswith("--"):
+                assert any(word in parameter.opts for parameter in command.params)
+            elif not word.startswith("/"):
+                command = command.commands[word]
 
 
 def test_the_agent_can_run_compiled_code_and_reach_its_devices():
