@@ -28,7 +28,7 @@ from agent.enrolment.renewal import Renewal
 from agent.enrolment.settings import EnrolmentSettings
 from agent.errors import UplinkError
 from agent.link import BrokerSettings, Down, Happening, Link, Refused, Up
-from agent.messages import topic
+from agent.messages import PROBE, topic
 from agent.mqtt import MqttUplink
 from agent.records import Health
 from agent.store import Store
@@ -134,7 +134,7 @@ def test_a_device_touches_its_own_topics_alone(insurer: Insurer) -> None:
     file = f"file/{'0' * 64}"
     mine = [topic(ONE, "up", "event"), *(topic(ONE, w) for w in ("birth", "status", "live", f"{file}/init"))]
     mine += [topic(ONE, f"{file}/0/{'1' * 64}"), topic(ONE, f"{file}/fin/1/{'0' * 64}")]
-    others = [name.replace(ONE, OTHER) for name in mine]
+    others = [name.replace(ONE, OTHER) for name in (*mine, topic(ONE, PROBE))]
     answers = [topic(name, what) for name in (ONE, OTHER) for what in ("ack", "command", "consent", "files")]
     odd = [
         "rw/v1",
@@ -158,7 +158,7 @@ def test_a_device_touches_its_own_topics_alone(insurer: Insurer) -> None:
         for spy in ("#", f"rw/v1/{ONE}/#", "rw/v1/+/ack", "+/+/+/up/+", "$share/g/rw/v1/+/up/+", "$SYS/#"):
             b.subscribe(spy)  # Mosquitto grants it and filters what comes
         a.subscribe(f"rw/v1/{ONE}/+")
-        assert all(a.publish(n) in (0, 16) for n in mine)  # 16: taken, though nobody listens
+        assert all(a.publish(n) in (0, 16) for n in (*mine, topic(ONE, PROBE)))  # 16: taken, though nobody listens
         assert {n: a.publish(n) for n in (*others, *answers, *odd)} == dict.fromkeys(
             (*others, *answers, *odd), NOT_AUTHORIZED
         )
@@ -166,10 +166,13 @@ def test_a_device_touches_its_own_topics_alone(insurer: Insurer) -> None:
         assert all(r.publish(n) in (0, 16) for n in answers)
         assert all(r.publish(n) == NOT_AUTHORIZED for n in mine)  # nor does a receiver speak as a device
         until(lambda: len([t for t, _ in b.heard if t in answers]) >= 4, "b heard what is for it")
-        until(lambda: {t for t, _ in a.heard} >= {n for n in answers if ONE in n}, "a heard what is for it")
+        until(
+            lambda: {t for t, _ in a.heard} >= {topic(ONE, PROBE), *(n for n in answers if ONE in n)},
+            "a heard what is for it",
+        )
         until(lambda: set(mine) <= {t for t, _ in r.heard}, "the receiver heard the device")
     assert {t for t, _ in b.heard} == {n for n in answers if OTHER in n}
-    assert {t for t, _ in a.heard} == {n for n in answers if ONE in n}
+    assert {t for t, _ in a.heard} == {topic(ONE, PROBE), *(n for n in answers if ONE in n)}
     assert {t for t, _ in r.heard} == set(mine)
 
 

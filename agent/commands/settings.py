@@ -10,7 +10,18 @@ COMMANDS: Final = tuple(ARGUMENTS)
 _KEY: Final = re.compile(r"[0-9a-f]{64}")
 # Tables that no command ever changes: who may command, what the owner agrees to, which wires are read and how, what
 # becomes of evidence and of the car's battery. Whoever needs another value there comes to the box.
-NEVER: Final = ("commands", "consent", "drivers", "evidence", "crash", "incident", "store", "power", "vehicle")
+NEVER: Final = (
+    "commands",
+    "consent",
+    "drivers",
+    "enrolment",
+    "evidence",
+    "crash",
+    "incident",
+    "store",
+    "power",
+    "vehicle",
+)
 
 
 @dataclass(frozen=True, slots=True)
