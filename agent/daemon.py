@@ -51,6 +51,7 @@ from agent.settings import AgentConfig, load_agent, start_agent
 from agent.spine import Spine
 from agent.store import Store
 from agent.timekeeping import Timekeeper
+from agent.update.news import tell_update
 from agent.watchdog import Watchdog
 from drivers import Driver
 
@@ -169,6 +170,7 @@ class Daemon:
                 self._place.watchdog.status(text)
             self._begin_time(pipeline, keeper, timekeeper)
             self._place.watchdog.ready()
+            tell_update(self._place.folder, self._intake.tell)
             self._prune_ns = clock.monotonic_ns() + round(self._settings.daemon.prune_s * NS_PER_S)
             self._lean_ns = clock.monotonic_ns() + LOADED_NS
             self._begin_clerk(store, pipeline)
@@ -400,6 +402,7 @@ class Daemon:
         self._cameras.say(now_ns, pipeline.spine.boot_time.offset_ns, pipeline.spine.speed)
 
     def _prune(self, store: Store, now_utc_ns: int | None) -> None:
+        tell_update(self._place.folder, self._intake.tell)
         # packages first: a store on a full disk can remove nothing before something else has made room
         removed = prune_packages(self._packages, self._settings.incident, now_utc_ns)
         if removed.packages:

@@ -22,8 +22,10 @@ import pytest
 
 from agent.clock import wall_ns
 from agent.local.messages import Device, Power, Status, StoreState, Utc
+from agent.records import Health
 from agent.update import trees
 from agent.update.channel import target_path
+from agent.update.news import tell_update
 from agent.update.place import Place, Ran, UpdateError, only_one
 from agent.update.settings import UpdateSettings
 from agent.update.state import State, load, save
@@ -271,6 +273,11 @@ def test_an_update_is_fetched_tried_proved_and_made_known(machine: Machine, vend
     assert (machine.running, unit_of(machine)) == ("1.1.0", "1.1.0")
     assert (machine.place.root / "usr/lib/systemd/system/new.timer").exists()
     assert outcome(machine)["result"] == "installed"
+    machine.place.store.mkdir()
+    told: list[Health] = []
+    for _ in range(2):
+        tell_update(machine.place.store, told.append)
+    assert [(health.source, health.state, health.facts["version"]) for health in told] == [("update", "ok", "1.1.0")]
     assert load(machine.place.state).phase == "registering"
     assert updater(machine, url=vendor.url).update().verdict == "installed"  # as the new version does it
     assert (machine.place.root / "dpkg").read_text() == "1.1.0"
