@@ -1,4 +1,4 @@
-"""How an update ended, told once as a record of the box's health: the updater is another process, and keeps no store."""
+"""How an update ended, told once as a record of health: the updater is another process, and keeps no store."""
 
 import os
 from collections.abc import Callable
