@@ -22,7 +22,7 @@ from drivers.sysfs import try_text
 
 DNS_S: Final = 5.0
 TCP_S: Final = 5.0
-REFUSAL_S: Final = 0.7  # TLS 1.3: a broker refuses our certificate only after the handshake
+REFUSAL_S: Final = 0.7  # TLS 1.3: a broker refuses our certificate only after the handshake, some round trips later
 LATE_SHARE: Final = 0.2  # of a certificate's life: it should have been renewed by then
 SOON_S: Final = 14 * 86_400  # the broker's certificate, which somebody has to renew
 # X509_V_ERR_* of OpenSSL (x509_vfy.h)
@@ -77,7 +77,8 @@ def _as_far_as_it_goes(seen: Seen, settings: BrokerSettings, broker: Broker) -> 
     with connection:
         if not broker.tls:
             return True
-        finding = _tls(seen, settings, broker, connection, address) if own_ok else None
+        patience_s = REFUSAL_S + 3 * took_ms / 1000
+        finding = _tls(seen, settings, broker, connection, address, patience_s) if own_ok else None
     if finding is None:
         return False
     yield finding
@@ -158,7 +159,12 @@ def _own(seen: Seen, settings: BrokerSettings) -> Generator[Finding, None, bool]
 
 
 def _tls(
-    seen: Seen, settings: BrokerSettings, broker: Broker, connection: socket.socket, address: tuple[str, int]
+    seen: Seen,
+    settings: BrokerSettings,
+    broker: Broker,
+    connection: socket.socket,
+    address: tuple[str, int],
+    patience_s: float,
 ) -> Finding:
     where: Facts = {"host": broker.host, "port": broker.port, "ca": str(settings.ca or "the system's")}
     pair = (settings.certificate, settings.key) if settings.certificate and settings.key else None
@@ -167,15 +173,7 @@ def _tls(
     except ConfigError as error:
         return ill("fail", "network.tls", "tls_files", str(error), **where)
     try:
-        with context.wrap_socket(connection, server_hostname=broker.host) as secured:
-            ends = _ends(secured.getpeercert(binary_form=True))
-            spoken = secured.version() or ""
-            secured.settimeout(REFUSAL_S)
-            try:
-                if secured.recv(1) == b"":
-                    return ill("fail", "network.tls", "tls_own_refused", "the broker hangs up at once", **where)
-            except TimeoutError:
-                pass  # it waits for us to speak: we are let in
+        secured = context.wrap_socket(connection, server_hostname=broker.host)
     except UntimelyError as error:
         code = "tls_expired" if "ended" in error.verify_message else "tls_not_yet_valid"
         return ill("fail", "network.tls", code, f"the broker's certificate: {error.verify_message}", **where)
@@ -183,12 +181,15 @@ def _tls(
         code = _VERIFY.get(error.verify_code, "tls_untrusted")
         shown = _unverified(address, seen)
         return ill("fail", "network.tls", code, f"{error.verify_message}{shown}", **where)
-    except ssl.SSLError as error:
-        reason = (error.reason or str(error)).replace("_", " ").lower()
-        code = "tls_own_refused" if "alert" in reason else "tls_fails"
-        return ill("fail", "network.tls", code, reason, **where)
     except OSError as error:
-        return ill("fail", "network.tls", "tls_own_refused", str(error.strerror or error), **where)
+        reason = (getattr(error, "reason", None) or error.strerror or str(error)).replace("_", " ").lower()
+        return ill("fail", "network.tls", "tls_own_refused" if "alert" in reason else "tls_fails", reason, **where)
+    with secured:
+        ends = _ends(secured.getpeercert(binary_form=True))
+        spoken = secured.version() or ""
+        refusal = _refusal(secured, patience_s)
+    if refusal:
+        return ill("fail", "network.tls", "tls_own_refused", refusal, **where)
     if ends is not None:
         left_s = ends.timestamp() - seen.moment().utc_ns / NS_PER_S
         if left_s < SOON_S:
@@ -196,6 +197,17 @@ def _tls(
             return ill("warn", "network.tls", "tls_ends_soon", text, until=ends.strftime("%Y-%m-%d"), **where)
     until = f", the broker's certificate is valid until {ends:%Y-%m-%d}" if ends else ""
     return well("network.tls", f"{spoken}{until}", **where)
+
+
+def _refusal(secured: ssl.SSLSocket, patience_s: float) -> str:
+    """Return why the broker ends the connection after the handshake, "" where it waits for us to speak."""
+    secured.settimeout(patience_s)
+    try:
+        return "" if secured.recv(1) else "the broker hangs up at once"
+    except TimeoutError:
+        return ""
+    except OSError as error:
+        return (getattr(error, "reason", None) or error.strerror or str(error)).replace("_", " ").lower()
 
 
 def _ends(der: bytes | None) -> datetime | None:

@@ -7,9 +7,11 @@ that no receiver reads; writing to another box's topic is only tried.
 
 import queue
 from collections.abc import Iterator
-from typing import Final, TypeVar
+from types import UnionType
+from typing import Final
 
 from agent import clock, messages
+from agent.clock import NS_PER_S
 from agent.doctor.finding import Facts, Finding, ill, well
 from agent.doctor.seen import Seen
 from agent.errors import ConfigError, StoreError
@@ -19,7 +21,6 @@ ANSWER_S: Final = 5.0
 NOBODY: Final = "rw-0000000000000000"  # no box has this name
 SLOW_MS: Final = 2000.0
 TOPIC: Final = messages.PROBE
-T = TypeVar("T", bound=Happening)
 
 
 def examine(seen: Seen, settings: BrokerSettings, broker: Broker) -> Iterator[Finding]:
@@ -79,13 +80,12 @@ def _conversation(
         return
     begun_ns = clock.monotonic_ns()
     link.publish(own, b"doctor")
-    taken = _next(seen, happened, Delivered)
+    taken, back = _taken_and_back(seen, happened, own)
     if not isinstance(taken, Delivered):
         yield ill("fail", "network.mqtt", "broker_acl", f"{own}: {_why(taken)}", topic=own, **where)
         return
-    back = _next(seen, happened, Arrived, own)
     took_ms = (clock.monotonic_ns() - begun_ns) / 1e6
-    if not isinstance(back, Arrived):
+    if not back:
         text = "what the box wrote did not come back: it may write, and not read"
         yield ill("fail", "network.mqtt", "broker_acl", text, topic=own, **where)
         return
@@ -105,22 +105,35 @@ def _conversation(
             yield well("network.rights", "other boxes' topics are closed to it")
 
 
+def _taken_and_back(seen: Seen, happened: "queue.SimpleQueue[Happening]", own: str) -> tuple[Happening | None, bool]:
+    """Return how the broker took a message, and whether it came back: it may come before it is said to be taken."""
+    taken: Happening | None = None
+    back = False
+    while not (back and isinstance(taken, Delivered)):
+        happening = _next(seen, happened, Delivered | Arrived)
+        if isinstance(happening, Arrived):
+            back |= happening.topic == own  # others have waited for the agent, and go on waiting
+        elif isinstance(happening, Delivered):
+            taken = happening
+        else:
+            return taken or happening, back
+    return taken, back
+
+
 def _next(
-    seen: Seen, happened: "queue.SimpleQueue[Happening]", wanted: type[Happening], topic: str = ""
+    seen: Seen, happened: "queue.SimpleQueue[Happening]", wanted: "type[Happening] | UnionType"
 ) -> Happening | None:
-    """Return the next of the wanted kind (on `topic`), or what ended the connection; None when the time is over."""
-    deadline_ns = clock.monotonic_ns() + round(min(ANSWER_S, seen.left_s()) * 1e9)
+    """Return the next of the wanted kind, or what ended the connection; None when the time is over."""
+    deadline_ns = clock.monotonic_ns() + round(min(ANSWER_S, seen.left_s()) * NS_PER_S)
     while (left_ns := deadline_ns - clock.monotonic_ns()) > 0:
         try:
-            happening = happened.get(timeout=left_ns / 1e9)
+            happening = happened.get(timeout=left_ns / NS_PER_S)
         except queue.Empty:
             return None
-        if isinstance(happening, Arrived) and happening.topic != topic:
-            continue  # what waited for the agent
-        if isinstance(happening, (wanted, Down, Refused)):
+        if isinstance(happening, wanted | Down | Refused):
             return happening
     return None
 
 
 def _why(happening: Happening | None) -> str:
-    return happening.reason if isinstance(happening, (Down, Refused)) else "no answer"
+    return happening.reason if isinstance(happening, Down | Refused) else "no answer"
