@@ -20,7 +20,7 @@ MOST_IDS: Final = 8192  # told apart; a bus that shows more is broken or hostile
 RATES: Final = (10_000, 20_000, 33_333, 50_000, 83_333, 95_238, 100_000, 125_000, 250_000, 500_000, 1_000_000)
 _WINDOW: Final = 16  # frames: long enough for stamps of 0.1 ms, short enough to lie within one burst
 _EDGES: Final = np.geomspace(1e3, 1e8, 501)  # bit/s, 2.3 % apart
-_SURE: Final = 0.999  # share of windows that a bit rate must explain; the rest is a recorder's bunched stamps
+_SURE: Final = 0.995  # share of windows that a bit rate must explain; the rest is a recorder's bunched stamps
 _FULL: Final = 0.55  # of a bit rate that a burst must reach before that rate is named; stuffing alone takes 0.2
 _BURSTY: Final = 3.0  # times the mean: slower "bursts" are evenly paced frames, which say nothing of the bit rate
 _FAST: Final = 125_000  # bit/s; what comes close to such a rate has it, however evenly it comes
@@ -104,7 +104,7 @@ class Bus:
 
     @property
     def fastest(self) -> float | None:
-        """Bit/s of the fastest bursts of 16 frames, the topmost thousandth left out; None where there was none."""
+        """Bit/s of the fastest bursts of 16 frames, the fastest half per cent left out; None where there was none."""
         total = int(self._bursts.sum())
         if not total or self.fd:
             return None

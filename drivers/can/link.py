@@ -39,6 +39,7 @@ class Link:
     sent_errors: int | None = None  # the controller's own counters, 0 to 255, None where it does not tell them …
     received_errors: int | None = None  # … 96 is error-warning, 128 error-passive
     happened: dict[str, int] = field(default_factory=dict)  # since the interface was made: bus_error, bus_off …
+    sample_point: float | None = None  # share of a bit's time; None where the kernel does not say
 
 
 def link_of(name: str) -> Link | None:
@@ -94,6 +95,7 @@ def parse_link(message: bytes) -> Link | None:
         sent,
         received,
         happened,
+        (_u32(can.get(_CAN_BITTIMING, b"")[4:]) / 1000 or None) if link_kind == "can" else None,  # tenths of per cent
     )
 
 

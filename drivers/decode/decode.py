@@ -54,6 +54,11 @@ class Decode:
         return {(bus, i) for bus, i in self._signals.unknown_ids if i not in OBD_IDS and i >> 16 not in OBD_IDS_29}
 
     @property
+    def unknown_uncounted(self) -> int:
+        """Frames of unknown 29-bit identifiers beyond those that can be told apart."""
+        return self._signals.unknown_uncounted
+
+    @property
     def counts(self) -> dict[str, int]:
         """What decoding rejected, by reason."""
         return {
