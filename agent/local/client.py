@@ -1,12 +1,13 @@
 """Ask the daemon on this machine: `ask`, `watch`, and `lend` for a device that it holds."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from agent.clock import NS_PER_S, monotonic_ns
+from agent.clock import NS_PER_S, monotonic_ns, wait
 from agent.errors import RoadwitnessError
 from agent.local.messages import (
     MAX_ANSWER,
@@ -27,6 +28,7 @@ from agent.local.place import short, socket_path
 
 ANSWER_S: Final = 10.0  # for an answer: a parked agent looks up once a second, a busy SD card holds it for seconds
 LEND_S: Final = 30.0  # for a device to be closed: a read ends within half a second, one that hangs after 15 s
+AGAIN_S: Final = 0.05
 _CHUNK: Final = 65536
 
 
@@ -195,6 +197,19 @@ class _Line:
         return NoDaemonError(f"{self._path}: the agent ended; see: systemctl status roadwitness-agent")
 
 
+def _connect(connection: socket.socket, name: str, timeout_s: float) -> None:
+    """Connect; where the agent's queue is full the kernel refuses at once, so try again until `timeout_s`."""
+    deadline_ns = monotonic_ns() + round(timeout_s * NS_PER_S)
+    while True:
+        try:
+            connection.connect(name)
+            return
+        except BlockingIOError:
+            if monotonic_ns() >= deadline_ns:
+                raise
+            wait(threading.Event(), AGAIN_S)
+
+
 @contextmanager
 def _connected(folder: Path, timeout_s: float) -> Iterator[_Line]:
     path = socket_path(folder)
@@ -202,7 +217,7 @@ def _connected(folder: Path, timeout_s: float) -> Iterator[_Line]:
         connection.settimeout(timeout_s)
         try:
             with short(path) as name:
-                connection.connect(name)
+                _connect(connection, name, timeout_s)
         except PermissionError as e:
             raise NoAccessError(
                 f"{path}: this user may not ask the agent; use sudo, or join the group: usermod -aG roadwitness NAME"

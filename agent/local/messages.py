@@ -28,7 +28,9 @@ About = Annotated[str, msgspec.Meta(pattern=r"^[ -~]{0,400}(?!\n)$")]
 # requests
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ask"):
+class Request(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="ask"
+):
     """What all requests share."""
 
 

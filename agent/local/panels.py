@@ -37,6 +37,7 @@ _PHASES: Final = {
     "asking": "asks the receiver",
     "sending": "connected",
 }
+_TROUBLES: Final = {"offline": "offline", "silent": "receiver silent", "refused": "sync REFUSED"}
 _FIRST: Final = tuple(  # of a group, in this order; others follow by number
     number(name)
     for name in (
@@ -50,8 +51,8 @@ _FIRST: Final = tuple(  # of a group, in this order; others follow by number
     )
 )
 _ORDER: Final = ("power", "on the bus", "asked by OBD", "satellites", "the box's own sensor", "road", "")
-_WIDEST_LABEL: Final = 24
-_WAYS: Final = ("driving", "engine_on")
+_LEAST_LABEL: Final = 8
+_WIDEST_LABEL: Final = 22
 
 
 class Told(NamedTuple):
@@ -104,7 +105,7 @@ def _sync_word(tick: Tick) -> str:
     if tick.sync is None:
         return "sync rests"
     if tick.sync.trouble:
-        return f"sync {tick.sync.trouble}".upper() if tick.sync.trouble == "refused" else f"sync {tick.sync.trouble}"
+        return _TROUBLES[tick.sync.trouble]
     return "all sent" if not any(lane.waiting for lane in tick.lanes) else f"{_waiting(tick)} wait"
 
 
@@ -140,7 +141,7 @@ class Signals:
 
     def _line(self, value: Value, width: int) -> Text:
         said, unit = shown(value.channel, value.value)
-        label = min(_WIDEST_LABEL, width - 25)
+        label = max(_LEAST_LABEL, min(_WIDEST_LABEL, width - 25))
         text = Text(no_wrap=True)
         text.append(f"{_cut(label_of(value.channel), label):<{label}} {said:>10} {unit:<5} {age(value.age_s):>6}")
         room = width - len(text) - 2

@@ -26,7 +26,8 @@ WIDE: Final = 90  # columns from which on the panels stand side by side …
 HIGH: Final = 24  # … given as many rows
 MOST_TOLD: Final = 300
 AGAIN_S: Final = 2.0  # an agent that ended is asked again
-KEYS: Final = "1 signals 2 events 3 devices 4 queue · space hold · q end"
+HOLD: Final = "· space hold · arrows scroll · q end"
+HELD: Final = "· HELD: space goes on · q end"
 
 
 class Lines(ScrollView, can_focus=True):
@@ -77,8 +78,8 @@ class Live(App[None]):
     #body { height: 1fr; }
     Lines { border: round $foreground; border-title-style: bold; height: 1fr; padding: 0; scrollbar-size-vertical: 1; }
     Lines:focus { border: heavy $foreground; }
-    #right { width: 1fr; }
-    #left { width: 1fr; }
+    #right { width: 9fr; }
+    #left { width: 10fr; }
     #devices { height: 2fr; }
     #queue { height: 2fr; }
     #events { height: 3fr; }
@@ -86,7 +87,7 @@ class Live(App[None]):
     .narrow Lines:focus { border: none; }
     .narrow Lines.chosen { display: block; }
     .narrow #left, .narrow #right { display: none; }
-    .narrow .shown { display: block; width: 1fr; }
+    .narrow #left.shown, .narrow #right.shown { display: block; width: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "choose('signals')", "signals"),
@@ -212,19 +213,17 @@ class Live(App[None]):
             "queue": lambda w: queue(tick, w),
         }
         for panel in self.query(Lines):
-            if panel.display and panel.id is not None:
+            if panel.display and panel.size.width and panel.id is not None:
                 panel.show(fill[panel.id](panel.content_width))
 
 
 def _keys(chosen: str, held: bool, width: int) -> Text:
     """Return the keys, the chosen panel's and a hold made plain."""
     text = Text(no_wrap=True)
-    full = len(KEYS) + 4 <= width
     for number, name in enumerate(("signals", "events", "devices", "queue"), 1):
-        label = f"{number} {name if full or name == chosen else name[:3]}"
-        text.append(label, "reverse" if name == chosen else "")
+        text.append(f"{number} {name}", "reverse" if name == chosen else "")
         text.append(" ")
-    text.append("· HELD, space goes on" if held and full else "· HELD" if held else "· space hold" if full else "")
-    text.append(" · q end")
+    ends = (HELD, "· space goes on") if held else (HOLD, "· q end")
+    text.append(ends[0] if len(text) + len(ends[0]) <= width else ends[1])
     text.truncate(width)
     return text

@@ -5,6 +5,7 @@ number of connections in all, for each user and for each second are limited, and
 it. A client that does not read its ticks misses them.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -50,6 +51,7 @@ _PATIENCE_NS: Final = {"asking": ASK_NS, "status": SHOW_NS, "lend": LEND_NS}  # 
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 STARTING: Final = "the agent is still starting: it takes up what an earlier run left; ask again in a moment"
+ONE: Final = "one connection is for one request; connect again for another"
 FULL: Final = "the agent answers as many as it can just now; close another roadwitness command, or try again"
 
 
@@ -154,8 +156,8 @@ class LocalServer(threading.Thread):
         client = _Client(self._next, connection, uid, now_ns, stuck_ns=now_ns)
         self._next += 1
         if len(self._clients) >= MOST_CLIENTS or users[uid] >= MOST_OF_USER:
-            connection.sendall(encode(Refusal(reason=FULL)))  # a fresh socket has room for a line
-            connection.close()
+            with connection, contextlib.suppress(OSError):  # it may be gone already
+                connection.sendall(encode(Refusal(reason=FULL)))  # a fresh socket has room for a line
             return
         self._clients[connection.fileno()] = client
         self._numbers[client.number] = client
@@ -179,11 +181,13 @@ class LocalServer(threading.Thread):
     def _read(self, client: _Client, events: int, now_ns: int) -> None:
         data = b"" if client.half else client.connection.recv(MAX_REQUEST + 1)
         if data and client.phase != "asking":
-            self._refuse(client, "one connection is for one request; connect again for another", now_ns)
+            self._refuse(client, ONE, now_ns)
         elif data:
             client.received += data
             end = client.received.find(b"\n")
-            if end >= 0:
+            if 0 <= end < len(client.received) - 1:
+                self._refuse(client, ONE, now_ns)
+            elif end >= 0:
                 self._ask(client, bytes(client.received[:end]), now_ns)
             elif len(client.received) > MAX_REQUEST:
                 self._refuse(client, f"a request is one line of at most {MAX_REQUEST} bytes", now_ns)

@@ -7,12 +7,16 @@ from agent.channels import BY_NUMBER
 from agent.clock import iso_utc
 
 _KMH: Final = 3.6
+_FEWER_DIGITS: Final = {"rpm": 0, "%": 0, "km": 0, "V": 1, "degC": 0, "deg": 1}  # than the store keeps
 _SPEEDS: Final = 120.0  # channels in m/s up to a road speed are shown in km/h, accuracies stay as they are
 _FIX: Final = ("none", "dead r.", "2-D", "3-D", "3-D + dr", "time", "")
 _NAMES: Final = {
     "Vehicle.Acceleration.Longitudinal": "acceleration ahead",
     "Vehicle.Acceleration.Lateral": "acceleration left",
     "Vehicle.Acceleration.Vertical": "acceleration up",
+    "Vehicle.AngularVelocity.Roll": "roll rate",
+    "Vehicle.AngularVelocity.Pitch": "pitch rate",
+    "Vehicle.AngularVelocity.Yaw": "yaw rate",
     "Vehicle.TraveledDistance": "odometer",
     "Vehicle.Powertrain.CombustionEngine.Speed": "engine",
     "Vehicle.Powertrain.Transmission.CurrentGear": "gear",
@@ -78,10 +82,12 @@ def shown(channel: int, value: float) -> tuple[str, str]:
     if known.unit == "" and (known.low, known.high) == (0.0, 1.0):
         return ("yes" if value else "no"), ""
     if known.unit == "m/s" and known.high <= _SPEEDS:
-        return f"{value * _KMH:.1f}", "km/h"
+        return f"{value * _KMH:z.1f}", "km/h"
+    if known.name == "Vehicle.TraveledDistance":
+        return f"{value / 1000.0:.0f}", "km"
     unit = {"m/s2": "m/s²", "degC": "°C", "deg": "°", "deg/s": "°/s"}.get(known.unit, known.unit)
-    digits = 5 if known.quantum < 1e-5 else 0 if known.quantum >= 1.0 or abs(value) >= 1000.0 else 2
-    return f"{value:.{digits}f}", unit
+    digits = 0 if known.quantum >= 1.0 or abs(value) >= 1000.0 else _FEWER_DIGITS.get(known.unit, 2)
+    return f"{value:z.{5 if known.quantum < 1e-5 else digits}f}", unit
 
 
 def age(seconds: float) -> str:

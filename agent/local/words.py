@@ -1,20 +1,23 @@
 """Records in words: one line each, as they happen, for people at a terminal."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from agent.clock import NS_PER_S
+from agent.guard.memory import SOURCE as MEMORY
 from agent.local.messages import Line
 from agent.records import Clock, Crash, Event, Health, Mount, Package, Record, Reply, Trip
 
 _KMH: Final = 3.6
+_FOLDERS: Final = re.compile(r"(?<![\w/])/(?:[^/:\s]+/)+")  # a device's own name says enough
 _MOST: Final = 300  # characters of a line
 
 
 def line_of(number: int, t_ns: int, record: Record) -> Line | None:
     """Return the line of a record that became known at `t_ns`; None for what nobody reads line by line."""
     known = _WORDS.get(type(record))
-    if known is None:
+    if known is None or (isinstance(record, Health) and record.source == MEMORY):
         return None
     kind, words = known
     severity, text = words(record)
@@ -56,7 +59,7 @@ def _trip(trip: Trip) -> tuple[Any, str]:
 def _health(health: Health) -> tuple[Any, str]:
     name = health.source.partition(":")[0]
     named = health.detail.startswith((health.source, name))
-    return health.state, health.detail if named else f"{health.source}: {health.detail}"
+    return health.state, _FOLDERS.sub("", health.detail if named else f"{health.source}: {health.detail}")
 
 
 def _clock(clock: Clock) -> tuple[Any, str]:
