@@ -55,6 +55,8 @@ LONG = [
     "sim_wires",
 ]
 
+BY_NAME = {"kernel", "packaging"}  # folders that need minutes and machines of their own: collected where the command names them
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -78,6 +80,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     while _ours:
         shutil.rmtree(_ours.pop(), ignore_errors=True)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if collection_path.name not in BY_NAME or collection_path.parent != Path(__file__).parent:
+        return None
+    named = [Path(word.partition("::")[0]).absolute() for word in config.args]
+    return None if any(collection_path in (path, *path.parents) for path in named) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
