@@ -4,23 +4,23 @@ import base64
 import errno
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from typer.testing import CliRunner
 
+from agent.cli.support import _write, app
 from agent.errors import StoreError
 from agent.records import Clock, Event, Health, Reply, Track
 from agent.store import Store
+from agent.support import bundle as bundle_module
 from agent.support import parts
 from agent.support.bundle import MANIFEST, SIGNATURE, BadBundleError, Bundle, check, make
 from agent.support.parts import PARTS, AbsentError, Source
 from agent.support.redact import Redactor
 
-ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "Tr0ub4dor&3"
 TOKEN = "ghTk3nAbCdEf0123456789ZyXwVuTsRqPoNmLkJi"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib3gifQ.c2lnbmF0dXJl"
@@ -222,22 +222,37 @@ def test_logs_are_cut_to_their_newest_end_and_the_whole_is_bounded(
         parts.kernel(Source(tmp_path))
 
 
-def test_the_command_writes_a_file_or_standard_output_and_checks_it(tmp_path: Path) -> None:
+def test_the_command_writes_a_file_or_standard_output_and_checks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, _ = planted(tmp_path)
-    run = [sys.executable, "-m", "agent", "support-bundle"]
-    place = ["--store", str(source.folder), "--config", str(source.config)]
-    done = subprocess.run([*run, *place, "--out", "-"], cwd=ROOT, capture_output=True, timeout=110)
-    assert done.returncode == 0, done.stderr
-    path = tmp_path / "out.zip"
-    path.write_bytes(done.stdout)
-    checked = subprocess.run([*run, "--check", str(path)], cwd=ROOT, capture_output=True, text=True, timeout=110)
-    assert checked.returncode == 0, checked.stderr
+    monkeypatch.setattr(bundle_module, "PARTS", {"a.txt": lambda _: "hello", "b.txt": beside_nothing})
+    run, place = CliRunner(), ["--store", str(source.folder), "--config", str(source.config)]
+    done = run.invoke(app, [*place, "--out", "-"])
+    assert done.exit_code == 0, done.output
+    path, other = tmp_path / "out.zip", tmp_path / "other.zip"
+    path.write_bytes(done.stdout_bytes)
+    checked = run.invoke(app, ["--check", str(path)])
+    assert checked.exit_code == 0, checked.output
     assert "signed it at" in checked.stdout
-    assert "doctor.json" in checked.stdout
+    assert "b.txt  missing: none here" in checked.stdout
+    told = json.loads(run.invoke(app, [*place, "--out", str(other), "--json"]).stdout)
+    assert (told["files"], told["missing"]) == (["a.txt"], {"b.txt": "none here"})
+    assert other.stat().st_mode & 0o777 == 0o600
+
+
+def beside_nothing(_: Source) -> parts.Made:
+    raise AbsentError("none here")
+
+
+def test_the_parts_of_a_box_that_does_not_run_are_made_within_its_bounds(tmp_path: Path) -> None:
+    source, _ = planted(tmp_path)
+    assert {"doctor.json", "status.json", "log/agent.txt", "config/in-force.json"} <= PARTS.keys()
+    told = parts.in_force(source)
+    assert told["broker"]["password_file"].endswith("broker.pass")
+    assert parts.versions(source)["roadwitness"]["files"] > 100
 
 
 def test_a_file_that_cannot_be_written_is_one_line_that_names_standard_output(tmp_path: Path) -> None:
-    from agent.cli.support import _write
-
     with pytest.raises(StoreError, match="--out -"):
         _write(tmp_path / "no folder" / "b.zip", b"x")

@@ -121,6 +121,8 @@ def check(path: Path) -> dict[str, Any]:
             names = bundle.namelist()
             if sum(info.file_size for info in bundle.infolist()) > 2 * MOST_BUNDLE:
                 raise BadBundleError(f"{path}: is larger than any bundle; do not open it")
+            if SIGNATURE not in names and MANIFEST in names:
+                raise BadBundleError(f"{path}: nobody signed it; it was made where the box's key could not be read")
             data, signed = bundle.read(MANIFEST), bundle.read(SIGNATURE)
             found = {n: hashlib.sha256(bundle.read(n)).hexdigest() for n in names if n not in (MANIFEST, SIGNATURE)}
         seal = msgspec.json.decode(signed, type=Signature)
