@@ -52,8 +52,8 @@ class Codes:
             for unit, codes in units.items()
             for code in codes
         ]
-        told = {"format": FORMAT, "device": device.name, "protocol": protocol, "codes": rows, "notes": notes}
-        told["lamp"] = None if ready is None else ready.mil
+        told: dict[str, Any] = {"format": FORMAT, "device": device.name, "protocol": protocol}
+        told |= {"codes": rows, "notes": notes, "lamp": None if ready is None else ready.mil}
         units = {unit for units in found.values() for unit in units}
         words = f"{len({row['code'] for row in rows})} codes in {len(units)} control units"
         return Found({FILE: msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n"}, words)
