@@ -10,7 +10,7 @@ from agent.fitting.rules import DriveRules, Expected
 from agent.fitting.sheet import Item, ItemState
 from agent.local.messages import Tick
 
-State = Literal["open", "pass", "warn", "fail", "absent"]
+State = Literal["open", "pass", "warn", "fail", "skip", "absent"]
 LONGEST_TICK_NS: Final = 5 * NS_PER_S  # a longer pause between two ticks counts as this long
 GRAVITY: Final = (9.3, 10.3)  # m/s² that a good sensor reads at rest: 9.81 and its offset (docs/sources.md, F)
 SEEN: Final = 3  # ticks in which a camera or the motion sensor did well: one may be chance
@@ -53,6 +53,7 @@ class Acceptance:
         self._samples: tuple[int, int] | None = None  # of the motion sensor's device, and when they were counted
         self._rates: deque[float] = deque(maxlen=SEEN)
         self._gravity: float | None = None
+        self._measured = ""  # by the motion sensor, when it did well
         self._mount: float | None = None
         self._cameras: dict[str, tuple[int, str]] = {}
         self._volts: float | None = None
@@ -156,6 +157,8 @@ class Acceptance:
     def _take_cameras(self, tick: Tick) -> None:
         for camera in tick.cameras:
             well, _ = self._cameras.get(camera.name, (0, ""))
+            if well >= SEEN:
+                continue
             ok = camera.state == "ok" and camera.fps > 0
             said = f"{camera.width} x {camera.height}, {camera.fps:.0f} pictures/s" if ok else camera.detail
             self._cameras[camera.name] = (well + 1 if ok else 0, said)
@@ -203,6 +206,8 @@ class Acceptance:
 
     def _motion(self) -> Check:
         name, wanted = "Motion sensor", self._expected.imu_hz
+        if self._measured:
+            return Check(name, "pass", self._measured)
         if not wanted:
             return Check(name, "absent", "no motion sensor is configured: crashes are only suspected, by the speed")
         rate = min(self._rates) if len(self._rates) == SEEN else 0.0
@@ -211,6 +216,7 @@ class Acceptance:
             value += f", {self._gravity:.1f} m/s2 at rest"
         good = self._gravity is not None and GRAVITY[0] <= self._gravity <= GRAVITY[1]
         done = good and rate >= self._rules.rate_share * wanted
+        self._measured = value if done else ""
         return Check(
             name, "pass" if done else "open", value, "Check its wiring; run `roadwitness doctor` while standing."
         )
@@ -219,6 +225,8 @@ class Acceptance:
         name = "Mount"
         if not self._expected.imu_hz:
             return Check(name, "absent", "no motion sensor is configured")
+        if not self._expected.mount:
+            return Check(name, "skip", "left out")
         confidence = self._mount or 0.0
         done = confidence >= self._rules.confidence
         advice = "Fix the box firmly, then start off and brake firmly on a straight road a few times."

@@ -95,6 +95,7 @@ class Fitting:
             speeds=bool(drivers.gps) + bool(drivers.elm327) + bool(cans),
             gnss=bool(drivers.gps),
             imu_hz=imu_hz,
+            mount=not any(i.state == "skip" for i in self.progress.done.get("mount", [])),
             cameras=cameras,
             supply=bool(drivers.elm327) or any(p.voltage for p in drivers.power.values()),
             broker=self.configuration().get("broker", "url") is not None,

@@ -37,6 +37,7 @@ class Expected:
     speeds: int = 2  # devices that tell a speed
     gnss: bool = True
     imu_hz: float = 100.0  # rate of the motion sensor as configured; 0: there is none
+    mount: bool = True  # False: learning how the box sits was left out
     cameras: tuple[str, ...] = ()
     supply: bool = False  # something tells the supply voltage
     broker: bool = True
