@@ -75,7 +75,7 @@ def _cleared(device: Device, where: Where, found: list[str], check: Check) -> tu
         why = clearing.hindrance(car.ask(lambda: diagnosis.current(ENGINE)))
         if why:
             raise DriverError(f"{device.name}: not cleared: {why}")
-        now = _listed(_read(car))
+        now = _listed(answers.codes(car.ask(diagnosis.codes), None, ()))
         if now != found:
             raise DriverError(f"{device.name}: not cleared: the codes are now {' '.join(now) or 'none'}; look again")
         spoken = wire.spoken

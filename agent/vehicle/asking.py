@@ -133,7 +133,7 @@ class BusWire:
 
     def open(self) -> None:
         self._asking.find()
-        self.units = self._asking.ask(supported)
+        self.units = self._asking.pids = self._asking.ask(supported)
 
     def ask(self, asking: Asking[T]) -> T:
         return self._asking.ask(asking)

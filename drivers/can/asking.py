@@ -35,6 +35,8 @@ class CanAsking:
         self.extended = False
         self.unanswered = 0
         self.units: set[str] = set()  # that answered the first request
+        self.pids: dict[str, tuple[int, ...]] = {}  # what each has, once somebody has asked: who else is not waited for
+        self._kept: set[str] = set()  # units that have a freeze frame
         self.refused: dict[str, int] = {}  # "service 09" -> how often a unit said no
         self._reassembler = Reassembler()
 
@@ -75,6 +77,7 @@ class CanAsking:
         deadline_ns = begun_ns + ANSWER_NS
         found: Heard = []
         open_units: set[int] = set()
+        awaited = self._awaited(asked)
         while (now_ns := monotonic_ns()) < min(deadline_ns, begun_ns + LONGEST_NS):
             frames = self.wire.read(min(LOOK_S, (deadline_ns - now_ns) / NS_PER_S))
             mine = self._of_units(frames)
@@ -99,12 +102,22 @@ class CanAsking:
                             self.refused[name] = self.refused.get(name, 0) + 1
                     elif payload[0] == asked[0] + 0x40 and (len(asked) == 1 or payload[1:2] == asked[1:2]):
                         found.append((unit_name(key), payload))
-                        if self.units and not open_units and self.units <= {name for name, _ in found}:
+                        if awaited and not open_units and awaited <= {name for name, _ in found}:
                             deadline_ns = 0  # everybody has spoken
                         elif waited and not open_units:  # units that had less to say have said it meanwhile
                             deadline_ns = min(deadline_ns, monotonic_ns() + ANSWER_NS)
         self.unanswered += not found
+        if asked[:2] == b"\x02\x02":
+            self._kept = {unit for unit, payload in found if any(payload[3:])}
         return found
+
+    def _awaited(self, asked: bytes) -> set[str]:
+        """Return the units after whose answers nobody else can be expected to have one."""
+        if asked[0] == Service.CURRENT and asked[1] % 0x20:
+            return {unit for unit, have in self.pids.items() if asked[1] in have} or self.units
+        if asked[0] == Service.FREEZE_FRAME and asked[1] != 0x02:
+            return self._kept or self.units
+        return self.units
 
     def _of_units(self, frames: Frames) -> list[tuple[int, int]]:
         """Return (identifier, kind of frame) of what control units have sent."""
