@@ -18,6 +18,7 @@ from receiver.api import (
     quotes,
     registry,
     scores,
+    service,
 )
 from receiver.api.answers import JSON
 from receiver.api.here import Here, belong
@@ -39,7 +40,7 @@ def router() -> APIRouter:
     """Return the routes of the API; they are the same for every receiver of a process."""
     here, book = Here(), load_book()
     made = APIRouter(prefix=PREFIX, route_class=Bounded)
-    for family in (devices, driving, scores, evidence, registry, enrolment, binding):
+    for family in (devices, driving, scores, evidence, service, registry, enrolment, binding):
         family.add(made, here)
     for priced in (quotes, insurance, claims, decisions):
         priced.add(made, here, book)

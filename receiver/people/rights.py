@@ -18,6 +18,7 @@ RIGHTS: Final[dict[str, frozenset[str]]] = {
     "crashes.read": frozenset({OWNER, ADJUSTER}),  # a crash with its package, and the track only in there
     "crashes.check": frozenset({OWNER, ADJUSTER}),
     "clips.ask": frozenset({OWNER, ADJUSTER}),
+    "tracks.ask": frozenset({OWNER, ADJUSTER}),
     # score and price
     "scores.read": frozenset({OWNER, UNDERWRITER}),
     "scores.backtest": frozenset({UNDERWRITER}),
