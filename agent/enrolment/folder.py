@@ -88,9 +88,8 @@ class TlsFolder:
                 return keys.load(path)
             except StoreError:
                 self.drop_next()  # a power cut left half of it: nobody has certified it
-        key = keys.make(kind)
-        self._write(path, keys.pem_of(key))
-        return key
+        self._write(path, keys.make(kind))
+        return keys.load(path)
 
     def keep_next_root(self, root: bytes) -> None:
         """Keep the root that is believed while the next certificate is asked for; raise StoreError."""

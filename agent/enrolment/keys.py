@@ -16,9 +16,10 @@ TlsKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 KINDS: Final[tuple[Kind, ...]] = ("ed25519", "p256")
 
 
-def make(kind: Kind) -> TlsKey:
-    """Return a new key."""
-    return ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
+def make(kind: Kind) -> bytes:
+    """Return a new key as it is kept: PKCS #8."""
+    key = ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def request(key: TlsKey, device: str) -> bytes:
@@ -30,15 +31,10 @@ def request(key: TlsKey, device: str) -> bytes:
 
 
 def sign(key: TlsKey, message: bytes) -> bytes:
-    """Sign with the key of a certificate."""
+    """Sign with the key of a certificate: Ed25519, or ECDSA over SHA-256 (DER)."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.sign(message)
     return key.sign(message, ec.ECDSA(hashes.SHA256()))
-
-
-def pem_of(key: TlsKey) -> bytes:
-    """Return a key as PKCS #8."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def load(path: Path) -> TlsKey:

@@ -45,7 +45,7 @@ def enrol(engine: Engine, settings: ReceiverSettings, payload: bytes, address: s
     """Trust a box that has a code, and give it a certificate; raise RefusedError, or AuthorityError without a CA."""
     authority = load(folder_of(settings))
     ask, _, _ = _decoded(payload, ENROL)
-    key = issuing.key_of(ask.request)
+    key = _key_of(ask)
     with engine.begin() as connection:
         if _state(connection, ask.device) == "blocked":
             raise RefusedError(f"device {ask.device} is blocked; the insurer must unblock it first")
@@ -64,7 +64,7 @@ def renew(engine: Engine, settings: ReceiverSettings, payload: bytes, now_ns: in
     """Give a box that is trusted its next certificate; raise as `enrol` does."""
     authority = load(folder_of(settings))
     ask, signed, proof = _decoded(payload, RENEW)
-    key = issuing.key_of(ask.request)
+    key = _key_of(ask)
     with engine.begin() as connection:
         state = _state(connection, ask.device)
         if state != "accepted":
@@ -111,6 +111,13 @@ def _decoded(payload: bytes, prefix: bytes) -> tuple[Ask, bytes, bytes]:
     try:
         return decode_ask(payload, prefix)
     except MessageError as e:
+        raise RefusedError(str(e), 422) from e
+
+
+def _key_of(ask: Ask) -> PublicKey:
+    try:
+        return issuing.key_of(ask.request)
+    except AuthorityError as e:
         raise RefusedError(str(e), 422) from e
 
 
