@@ -61,7 +61,7 @@ def filled(bureau: Bureau, path: str) -> str:
     """Return an address of something that there is."""
     known = {"device": bureau.device, "claim": bureau.claim, "policy": "P-1", "period": "2026-11", "format": "csv"}
     known |= {"trip": "1", "event": "1", "number": "1", "incident": "0" * 16, "name": "crash.json", "dispute": "1"}
-    known |= {"sha256": "0" * 64, "quote": "0" * 16, "purpose": "scoring"}
+    known |= {"sha256": "0" * 64, "quote": "0" * 16, "purpose": "scoring", "command": "0" * 32}
     return re.sub(r"\{(\w+)\}", lambda m: known[m[1]], path)
 
 
