@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check format bench deb package-test clean
+.PHONY: run test check format bench deb package-test clean kernel kernel-short
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -22,6 +22,13 @@ run: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+# On a real kernel in QEMU; needs root and Debian 12 (tests/kernel/README.md).
+kernel: $(STAMP)
+	$(BIN)/python -m pytest -n0 -rs tests/kernel
+
+kernel-short: $(STAMP)
+	$(BIN)/python -m pytest -n0 -rs tests/kernel -m short --arch amd64
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

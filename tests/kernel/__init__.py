@@ -1,0 +1,1 @@
+"""The bench: a real Debian kernel in QEMU, and the suite that needs one. See README.md."""

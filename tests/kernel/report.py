@@ -1,0 +1,41 @@
+"""What a run of the bench showed, as build/kernel-report.md."""
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(slots=True)
+class Report:
+    """Collected while the suite runs."""
+
+    machines: dict[str, str] = field(default_factory=dict)  # what booted -> kernel
+    figures: list[tuple[str, str, str]] = field(default_factory=list)  # test, name, value with unit
+    tests: dict[str, tuple[str, float]] = field(default_factory=dict)  # test -> outcome, seconds of all its phases
+    skips: dict[str, str] = field(default_factory=dict)  # test -> the piece that could not be had
+
+    def write(self, path: Path) -> None:
+        """Write what there is."""
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(self.text())
+
+    def text(self) -> str:
+        """The report in Markdown."""
+        passed = sum(outcome == "passed" for outcome, _ in self.tests.values())
+        failed = sum(outcome == "failed" for outcome, _ in self.tests.values())
+        lines = ["# Report of the kernel bench", ""]
+        lines += [f"{passed} passed, {failed} failed, {len(self.skips)} skipped; {_commit()}.", ""]
+        lines += ["## Machines", "", "| machine | kernel |", "| --- | --- |"]
+        lines += [f"| {machine} | {kernel} |" for machine, kernel in sorted(self.machines.items())]
+        lines += ["", "## Figures", "", "| test | figure | value |", "| --- | --- | --- |"]
+        lines += [f"| {test} | {name} | {value} |" for test, name, value in self.figures]
+        lines += ["", "## Skipped", ""]
+        lines += [f"- {test}: {why}" for test, why in self.skips.items()] or ["Nothing."]
+        lines += ["", "## Tests", "", "| test | outcome | s |", "| --- | --- | --- |"]
+        lines += [f"| {test} | {outcome} | {seconds:.1f} |" for test, (outcome, seconds) in self.tests.items()]
+        return "\n".join(lines) + "\n"
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "log", "-1", "--format=commit %h"], capture_output=True, text=True)
+    return asked.stdout.strip() or "no commit"
