@@ -4,8 +4,10 @@ import base64
 import errno
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -256,3 +258,20 @@ def test_the_parts_of_a_box_that_does_not_run_are_made_within_its_bounds(tmp_pat
 def test_a_file_that_cannot_be_written_is_one_line_that_names_standard_output(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="--out -"):
         _write(tmp_path / "no folder" / "b.zip", b"x")
+
+
+def test_a_store_on_a_read_only_disk_is_read_and_nothing_is_written_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, _ = planted(tmp_path)
+    before = sorted(p.name for p in source.folder.iterdir())
+    real = os.statvfs
+
+    def frozen(path: Any) -> Any:
+        values = list(real(path))
+        return os.statvfs_result([*values[:8], values[8] | os.ST_RDONLY, *values[9:]])
+
+    monkeypatch.setattr(os, "statvfs", frozen)
+    made = make(source, parts={"health.json": parts.health, "store.json": parts.store})
+    assert made.files == ["health.json", "store.json"]
+    assert sorted(p.name for p in source.folder.iterdir()) == before

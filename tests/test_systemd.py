@@ -119,7 +119,7 @@ def test_users_homes_and_groups_are_those_of_the_units():
         service = parsed(path)["Service"]
         assert users[service["User"][0]] == f"/var/lib/{service['StateDirectory'][0]}"
         assert service["Group"] == service["User"]
-    assert members == {"dialout", "gpio", "video", "roadwitness-dashcam"}
+    assert members == {"dialout", "gpio", "systemd-journal", "video", "roadwitness-dashcam"}
     rules = (FOLDER / "71-roadwitness-sensors.rules").read_text()
     assert set(re.findall(r'GROUP="(\w+)"', rules)) == {"roadwitness", "gpio"}
 

@@ -50,7 +50,7 @@ def show(driver: Any, site: tuple[Desk, dict[str, str], str]) -> Iterator[Any]:
         yield go
 
 
-@pytest.mark.parametrize("path", ["/devices?show=all&", "/devices/{one}?", "/bindings?"])
+@pytest.mark.parametrize("path", ["/devices?show=all&", "/devices/{one}?", "/devices/{one}/service?", "/bindings?"])
 def test_a_page_fits_every_screen_and_everything_in_it_has_a_name_and_can_be_read(show: Any, path: str) -> None:
     for lang, width, scheme in (("en", 1280, "light"), ("zh", 360, "dark")):
         page = show(f"{path}lang={lang}", width, scheme)

@@ -153,15 +153,25 @@ def open_for_writing(directory: Path, max_bytes: int) -> tuple[Database, str | N
         raise
 
 
+def reading_uri(path: Path) -> str:
+    """Return how SQLite opens a file beside its writer; on a read-only disk, where nobody writes, without a lock file.
+
+    What only the write-ahead log holds is not seen there.
+    """
+    try:
+        frozen = bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
+    except OSError:
+        frozen = False  # opening it says what is wrong
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
+
+
 def open_for_reading(directory: Path) -> Database:
     """Open the store in `directory` beside its writer; raise StoreError when there is none or it needs migration."""
     path = directory / STORE_FILE
     if not path.exists():
         raise StoreError(f"{directory}: no store here; give the folder that the agent or replay wrote")
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(reading_uri(path), uri=True, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA busy_timeout = 5000")
         if not up_to_date(connection, str(path)):
             connection.close()

@@ -27,7 +27,7 @@ from agent.overlay import STATE, VALUES
 from agent.records import Clock, Health, Reply
 from agent.settings import load_agent
 from agent.store import Store
-from agent.store.database import STORE_FILE
+from agent.store.database import STORE_FILE, reading_uri
 
 UNITS: Final = {"agent": "roadwitness-agent", "dashcam": "roadwitness-dashcam", "vault": "roadwitness-vault"}
 JOURNAL_S: Final = 10.0  # for one unit's log; a journal on a worn card is slow
@@ -170,7 +170,7 @@ def store(source: Source) -> Made:
 
 
 def _rows_of(path: Path) -> dict[str, int]:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(reading_uri(path), uri=True)) as connection:
         return {t: connection.execute(f"SELECT COUNT(*) FROM {t}").fetchone()[0] for t in COUNTED}
 
 
