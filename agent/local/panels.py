@@ -233,7 +233,7 @@ def happened(told: Sequence[Told], width: int) -> list[Text]:
     """Return what happened, newest first."""
     found: list[Text] = []
     for when_, line in reversed(told):
-        found += _wrapped(_SIGNS.get(line.severity, " "), f"{when_} {line.text}", width, indent=9)
+        found += _wrapped(_SIGNS.get(line.severity, " "), f"{when_} {line.text}", width, hang=11)
     return found or [Text("Nothing has happened yet.", no_wrap=True)]
 
 
@@ -243,11 +243,10 @@ def _signed(sign: str, text: str, width: int) -> Text:
     return found
 
 
-def _wrapped(sign: str, text: str, width: int, indent: int = 2) -> list[Text]:
-    """Return a sentence in as many lines as it needs, later ones indented."""
-    hanging = " " * indent
-    first = f"{sign:1} " if sign or indent == 2 else hanging
-    lines = textwrap.wrap(text, max(width, 20), initial_indent=first, subsequent_indent=hanging)
+def _wrapped(sign: str, text: str, width: int, indent: int = 2, hang: int = 0) -> list[Text]:
+    """Return a sentence in as many lines as it needs, later ones indented by `hang` or as the first."""
+    first, later = sign.ljust(indent), " " * (hang or indent)
+    lines = textwrap.wrap(text, max(width, 20), initial_indent=first, subsequent_indent=later)
     return [Text(line, style=_STYLES.get(sign, ""), no_wrap=True) for line in lines]
 
 

@@ -9,7 +9,7 @@ from agent.clock import iso_utc
 _KMH: Final = 3.6
 _FEWER_DIGITS: Final = {"rpm": 0, "%": 0, "km": 0, "V": 1, "degC": 0, "deg": 1}  # than the store keeps
 _SPEEDS: Final = 120.0  # channels in m/s up to a road speed are shown in km/h, accuracies stay as they are
-_FIX: Final = ("none", "dead r.", "2-D", "3-D", "3-D + dr", "time", "")
+_FIX: Final = ("none", "dead r.", "2-D", "3-D", "3-D + dr", "time", "?")
 _NAMES: Final = {
     "Vehicle.Acceleration.Longitudinal": "acceleration ahead",
     "Vehicle.Acceleration.Lateral": "acceleration left",
