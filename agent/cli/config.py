@@ -42,11 +42,20 @@ def check(config: Path | None = _CONFIG, as_json: bool = _JSON) -> None:
 
 
 @app.command()
-def show(config: Path | None = _CONFIG, as_json: bool = _JSON) -> None:
-    """Show every value that the agent would use, defaults included, as TOML."""
+def show(
+    config: Path | None = _CONFIG,
+    store: Path | None = typer.Option(
+        None, "--store", help="Store whose remote.toml is laid over it, if there is one."
+    ),
+    as_json: bool = _JSON,
+) -> None:
+    """Show every value that the agent would use, defaults included, as TOML; with --store what a command changed, too.
+
+    Only an agent whose store it is reads that store's remote.toml (docs/remote-service.md).
+    """
     from agent.settings import load_agent
 
-    tables = _plain(load_agent(config))
+    tables = _plain(load_agent(config, store))
     if as_json:
         typer.echo(json.dumps(tables))
     else:
