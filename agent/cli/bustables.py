@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from agent.cli.laying import console, facts, notes, table
+from agent.cli.laying import NARROW, console, facts, notes, table
 from agent.clock import NS_PER_S
 from agent.vehicle.decoding import Decoding
 from agent.vehicle.frames import FrameSource
@@ -257,7 +257,7 @@ def sniffed(sniffer: Sniffer, traffic: Traffic, wanted: frozenset[int], changing
     """Return the table: bytes that have just changed in red, those that never did dim."""
     found = _chosen(sniffer, wanted, changing)
     several = len({key.bus for key, _ in found}) > 1
-    head = [*(["Bus"] if several else []), "Id", "Hz", "Data", "Changes"]
+    head = [*(["Bus"] if several else []), "Id", "Hz", "Data", "Chg"]
     lines = []
     for key, watched in found[:rows]:
         text = Text()
@@ -290,12 +290,18 @@ def show_sniffed(
 def decoded(found: Decoding, rows: int) -> RenderableType:
     """Return the table of signals."""
     listed = found.rows()
+    narrow = console().width < NARROW
     lines = [
-        [row["name"], f"{row['newest']:.6g}", f"{row['least']:.6g}", f"{row['most']:.6g}", row["unit"]]
+        [
+            row["name"],
+            *(f"{row[which]:.6g}" for which in (("newest",) if narrow else ("newest", "least", "most"))),
+            row["unit"],
+        ]
         for row in listed[:rows]
     ]
     below = f", {len(listed) - rows} below" if len(listed) > rows else ""
-    return table(["Signal", "Newest", "Least", "Most", "Unit"], lines, title=f"{found.by}{below}", right=[1, 2, 3])
+    head = ["Signal", "Newest", "Unit"] if narrow else ["Signal", "Newest", "Least", "Most", "Unit"]
+    return table(head, lines, title=f"{found.by}{below}", right=range(1, len(head) - 1), names=True)
 
 
 def show_decoded(found: Decoding, told: list[str], *, shown: bool) -> None:
@@ -350,7 +356,7 @@ def show_suggested(told: Told, most: int) -> None:
             if g["plausible"]
         ]
         if m["fits"] and gains:
-            out.print(table(["Would give", "Least", "Most", "Unit"], gains, right=[1, 2]))
+            out.print(table(["Would give", "Least", "Most", "Unit"], gains, right=[1, 2], names=True))
         for conflict in m["conflicts"]:
             out.print(Text.assemble(("Against: ", "yellow"), conflict))
     if len(told["matches"]) > most:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,13 +15,23 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=False)
 
 
+NARROW: Final = 70  # columns of a terminal below which a table leaves out what is not needed
+
+
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "", right: Sequence[int] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str = "",
+    right: Sequence[int] = (),
+    names: bool = False,
 ) -> Table:
-    """Return a plain table; the first column is never wrapped, columns in `right` hold numbers."""
+    """Return a plain table; columns in `right` hold numbers. The first is wrapped only where it has long `names`."""
     made = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     for i, name in enumerate(columns):
-        made.add_column(name, no_wrap=i == 0, justify="right" if i in right else "left", overflow="fold")
+        made.add_column(
+            name, no_wrap=i in right if names else i == 0, justify="right" if i in right else "left", overflow="fold"
+        )
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return made

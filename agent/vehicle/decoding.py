@@ -20,6 +20,7 @@ from drivers.decode.tables import Decoder, compile_all
 from drivers.recording import open_recording
 
 LISTEN_S: Final = 3.0  # live, before a profile is chosen; the same as the daemon's
+LISTENING: Final = "listening for what is on the bus, to choose a profile"
 NOTHING: Final = "OBD-II answers only: no profile fits; name one with --profile or --dbc"
 
 
@@ -128,6 +129,8 @@ class ByProfile(Decoding):
     @property
     def by(self) -> str:
         profile = self._by.profile
+        if not self._by.settled:
+            return LISTENING
         return f"profile {profile.name} ({profile.title})" if profile is not None else NOTHING
 
     @property

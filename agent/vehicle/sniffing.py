@@ -23,7 +23,7 @@ class Watched:
     changed_ns: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(_WIDE, -(1 << 62), np.int64))
     changes: int = 0
     lengths: int = 0  # how often the length changed
-    newest_ns: int = 0
+    frames: int = 0
 
     def state(self, byte: int, now_ns: int) -> str:
         """Say of a byte whether it changed lately ('new'), at some time ('moved'), or never ('still')."""
@@ -63,7 +63,7 @@ class Sniffer:
 
 def _take(watched: Watched, frames: Frames, which: npt.NDArray[np.intp]) -> None:
     data, length, t = frames.data[which], frames.len[which], frames.t[which]
-    if watched.newest_ns or watched.data:
+    if watched.frames:
         before = np.zeros((1, data.shape[1]), np.uint8)
         kept = watched.data[: data.shape[1]]
         before[0, : len(kept)] = np.frombuffer(kept, np.uint8)
@@ -80,4 +80,4 @@ def _take(watched: Watched, frames: Frames, which: npt.NDArray[np.intp]) -> None
         for byte in np.flatnonzero(flipped.any(axis=0)):
             watched.changed_ns[byte] = t[np.flatnonzero(flipped[:, byte])[-1]]
     watched.data = data[-1, : length[-1]].tobytes()
-    watched.newest_ns = int(frames.t[which[-1]])
+    watched.frames += len(which)
