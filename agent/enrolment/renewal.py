@@ -1,7 +1,8 @@
 """Renewal: after two thirds of a certificate's life the next one is asked for, tried at the broker, put in force.
 
 The old one stays until the broker has let the new one in, or until it has ended itself. A box whose clock nobody set
-cannot tell that its certificate has ended: one that is kept out for long asks as well.
+cannot tell that its certificate has ended, nor any box that the broker has stopped to believe it: one that is kept out
+for long asks as well.
 """
 
 import logging
@@ -30,7 +31,7 @@ LOOK_S: Final = 60.0
 JITTER: Final = 0.05  # of the life: a fleet that was fitted in one week does not come in one hour
 RETRY_NS: Final = 600 * NS_PER_S  # first wait after a failure, doubled each time …
 RETRY_CAP_NS: Final = 6 * 3600 * NS_PER_S  # … up to this, at which a refusal begins
-KEPT_OUT_NS: Final = 1800 * NS_PER_S  # without an answer for so long, by a clock that nobody vouches for
+KEPT_OUT_NS: Final = 900 * NS_PER_S  # without an answer for so long, or up to twice that: perhaps it is the certificate
 
 
 class Renewal(threading.Thread):
@@ -57,6 +58,7 @@ class Renewal(threading.Thread):
         self._on_health = on_health or (lambda _: None)
         self._rng = rng or random.Random()
         self._early = self._rng.uniform(0.0, JITTER)
+        self._patience_ns = round(KEPT_OUT_NS * self._rng.uniform(1.0, 2.0))
         self._stopping = threading.Event()
         self._again_ns = 0
         self._failures = 0
@@ -103,7 +105,7 @@ class Renewal(threading.Thread):
         early_ns = round((life.ends_utc_ns - life.begins_utc_ns) * self._early)
         if moment.utc_ns >= life.due_utc_ns - early_ns:
             return True
-        return not moment.sure and self._kept_out_ns is not None and now_ns - self._kept_out_ns >= KEPT_OUT_NS
+        return self._kept_out_ns is not None and now_ns - self._kept_out_ns >= self._patience_ns
 
     def _let_in(self) -> bool:
         """Say whether the broker lets the next certificate in; one that it refuses is forgotten."""
