@@ -12,6 +12,7 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.events import Resize
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -111,6 +112,7 @@ class Live(App[None]):
         self._rates: dict[str, int] = {}
         self._trouble = ""
         self._held = False
+        self._room = Size(0, 0)
         self._chosen = "signals"
 
     def compose(self) -> ComposeResult:
@@ -127,6 +129,7 @@ class Live(App[None]):
 
     def on_mount(self) -> None:
         """Begin to watch."""
+        self._room = self.size
         self._arrange()
         self.run_worker(self._follow, thread=True, exit_on_error=True)
 
@@ -134,8 +137,9 @@ class Live(App[None]):
         """Let the watching thread end."""
         self._ended.set()
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: Resize) -> None:
         """Fit the terminal."""
+        self._room = event.size
         self._arrange()
 
     def action_choose(self, name: str) -> None:
@@ -183,7 +187,7 @@ class Live(App[None]):
             clock.wait(self._ended, AGAIN_S)
 
     def _arrange(self) -> None:
-        narrow = self.size.width < WIDE or self.size.height < HIGH
+        narrow = self._room.width < WIDE or self._room.height < HIGH
         self.screen.set_class(narrow, "narrow")
         for panel in self.query(Lines):
             chosen = panel.id == self._chosen
@@ -195,7 +199,7 @@ class Live(App[None]):
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
-        tick, width = self._tick, self.size.width
+        tick, width = self._tick, self._room.width
         self.query_one("#keys", Static).update(_keys(self._chosen, self._held, width))
         if tick is None:
             text = self._trouble or "asks the agent …"
