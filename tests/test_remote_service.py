@@ -350,6 +350,11 @@ def test_the_log_level_goes_back_when_its_time_is_over(box: Box) -> None:
     box.tend(NOW + 30 * S)
     assert (box.last(second.id).state, box.last(second.id).detail) == ("done", loglevel.OVER)
     assert [each.level for each in ours] == before
+    third = box.ask("log_level", 3, level="debug", seconds=60)
+    box.again()
+    box.tend()
+    assert box.last(third.id).detail == loglevel.STARTED
+    assert [each.level for each in ours] == before
 
 
 # starts

@@ -186,7 +186,6 @@ def _ask_everything(desk: Desk, box: Box, device: str) -> None:
     asked = desk.ask(device, "log-level", "info", "--minutes", "1")
     until(lambda: _state(desk, device, asked) == "accepted", "the level is set", LONG_S)
     assert logging.getLogger("agent").level == logging.INFO
-    logging.getLogger("agent").setLevel(logging.NOTSET)
 
     kept = desk.over(device, desk.ask(device, "config", "--set", "sync.window=3", "--within", "2"))
     assert (kept.asked.state, box.starts) == ("done", 2), kept.asked.detail

@@ -4,7 +4,7 @@ Nothing of it outlives the process: an agent that is started anew writes as it a
 """
 
 import logging
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -21,10 +21,12 @@ REPLACED: Final = "another command has set the level since"
 
 
 class LogLevel:
-    """Sets the level of our own loggers; one thread, that of the clerk, may call it."""
+    """Sets the level of our own loggers; one thread, that of the clerk, may call it. One that is made puts it back."""
+
+    _before: ClassVar[dict[str, int]] = {}  # levels to go back to: loggers belong to the process
 
     def __init__(self) -> None:
-        self._before: dict[str, int] = {}  # levels to go back to
+        self._put_back()
         self._at_work = ""  # the command that set the present ones …
         self._until_ns = 0  # … and when its time is over
 
@@ -48,7 +50,11 @@ class LogLevel:
             return Answer("done", REPLACED)
         if now_ns < self._until_ns:
             return None
+        self._put_back()
+        self._at_work = ""
+        return Answer("done", OVER)
+
+    def _put_back(self) -> None:
         for name, level in self._before.items():
             logging.getLogger(name).setLevel(level)
-        self._before, self._at_work = {}, ""
-        return Answer("done", OVER)
+        self._before.clear()
