@@ -305,3 +305,30 @@ def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="newer version of roadwitness"):
             Store.open(tmp_path, read_only=read_only)
     assert not list(tmp_path.glob("*.damaged-*"))
+
+
+@pytest.mark.parametrize("additive", [True, False])
+def test_a_version_goes_on_with_what_a_newer_one_only_added_to(
+    tmp_path: Path, additive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path)
+    newer = (*MIGRATIONS, ("0098_more", "CREATE TABLE more (x); ALTER TABLE trip ADD COLUMN tyres TEXT"))
+    monkeypatch.setattr("agent.store.schema.MIGRATIONS", newer)
+    monkeypatch.setattr("agent.store.schema.ADDITIVE", frozenset({"0098_more"} if additive else ()))
+    with Store.open(tmp_path) as store:
+        store.begin_boot("newer")
+        store.append([(2, event(2))])
+        before = len(store.events())
+    monkeypatch.undo()  # the box goes back
+    if not additive:
+        with pytest.raises(StoreError, match="newer version of roadwitness"):
+            Store.open(tmp_path)
+        return
+    with Store.open(tmp_path) as store:
+        store.begin_boot("older")
+        store.append([(3, event(3))])
+        assert len(store.events()) == before + 1
+        assert store.verify().ok
+    monkeypatch.setattr("agent.store.schema.MIGRATIONS", newer)
+    with Store.open(tmp_path) as store:  # and forward again
+        assert len(store.events()) == before + 1
