@@ -155,7 +155,7 @@ def lay_control(kind: Kind, version: str, arch: str, suite: str, stage: Path) ->
     python = SUITES[suite]
     files = sorted(p for p in stage.rglob("*") if p.is_file() and not p.is_symlink())
     kib = sum(-(-p.stat().st_size // 1024) for p in files)
-    needs = ", ".join((f"python{python}", "libc6 (>= 2.36)", "systemd", "passwd", *kind.needs))
+    needs = ", ".join((f"python{python}", "libc6 (>= 2.36)", "systemd", "passwd", "procps", *kind.needs))
     summary, *rest = (HERE / kind.name / "description").read_text().strip().split("\n\n")
     paragraphs = "\n .\n".join(fill(" ".join(p.split()), 78, initial_indent=" ", subsequent_indent=" ") for p in rest)
     other = next(name for name in KINDS if name != kind.name)
