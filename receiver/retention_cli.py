@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from agent import clock
+from agent.errors import StoreError
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 
 retention = typer.Typer(no_args_is_help=True, help="Delete what is kept no longer ([retention] in receiver.toml).")
@@ -24,13 +25,25 @@ def run(
     database: Db = None,
     as_json: Json = False,
 ) -> None:
-    """Delete tracks, health, trips and events past their days; never what an open claim may need."""
+    """Delete tracks, health, trips, events and boxes' answers past their days; never what an open claim may need."""
     from receiver import retention as work
+    from receiver.filestore import FileStore
+    from receiver.service import keeping
 
     settings = settings_of(config, database)
     engine, now_ns = open_database(config, database), clock.wall_ns()
     until_ns = clock.monotonic_ns() + int(at_most * 60 * clock.NS_PER_S)
-    gone = work.run(engine, settings.retention, now_ns, lambda: clock.monotonic_ns() > until_ns)
+
+    def late() -> bool:
+        return clock.monotonic_ns() > until_ns
+
+    gone = work.run(engine, settings.retention, now_ns, late)
+    files = FileStore(settings.files, settings.database)
+    try:
+        answers = keeping.drop_old(engine, files, settings.retention.answer_days, now_ns, late)
+    except OSError as e:
+        raise StoreError(f"store of packages: {e.strerror or e}; old answers stay until the next run") from e
+    gone |= {"answer": answers} if answers else {}
     engine.dispose()
     if as_json:
         print_json({"deleted": gone})

@@ -88,10 +88,11 @@ class RetentionSettings:
     track_days: int = 180  # where cars were: tracks, speed curves
     health_days: int = 180
     trip_days: int = 1095  # trips and events, from which scores are made
+    answer_days: int = 90  # what boxes answered about themselves: support bundles, doctor's findings
 
     def __post_init__(self) -> None:
         """Check the numbers; raise ValueError."""
-        if min(self.track_days, self.health_days, self.trip_days) < 0:
+        if min(self.track_days, self.health_days, self.trip_days, self.answer_days) < 0:
             raise ValueError("days of retention must not be negative")
 
 

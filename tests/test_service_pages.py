@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from agent.errors import RoadwitnessError
 from receiver import commands, db
 from receiver.cli import app
+from receiver.service import keeping
 from receiver.service.kinds import TECHNICAL
 from receiver.texts import text
 from tests.pages import NOW, Desk, client, open_desk
@@ -241,3 +242,19 @@ def test_the_command_line_asks_and_takes_answers_and_each_file_is_logged(
     shown = run.invoke(app, ["command", "answer", box.device, COMMAND, "--config", str(config)]).stdout
     assert "P0301" in shown
     assert "→ Look at the antenna." in shown
+
+
+def test_technical_answers_go_after_their_days_and_the_replies_stay(desk: Desk, store: Any, box: ListSource) -> None:
+    day = keeping.DAY_NS
+    with desk.engine.begin() as connection:
+        for incident in (INCIDENT, BROKEN[:16]):
+            row = {"device": box.device, "incident": incident, "digest": "", "lineage": "l", "lane": "clip", "seq": 1}
+            row |= {"complete": True, "whole": True, "whole_utc_ns": NOW, "told": True}
+            connection.execute(insert(db.package_state).values(**row))
+    assert keeping.drop_old(desk.engine, store, 90, NOW + 89 * day) == 0
+    assert keeping.drop_old(desk.engine, store, 0, NOW + 900 * day) == 0
+    assert keeping.drop_old(desk.engine, store, 90, NOW + 91 * day) == 2
+    with pytest.raises(OSError, match=r"support\.zip"):
+        store.open(box.device, INCIDENT, "support.zip")
+    assert commands.one(desk.engine, box.device, COMMAND, NOW) is not None
+    assert keeping.drop_old(desk.engine, store, 90, NOW + 92 * day) == 0
