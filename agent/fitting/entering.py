@@ -9,10 +9,10 @@ from agent.enrolment.folder import TlsFolder
 from agent.enrolment.moments import of_machine
 from agent.errors import ConfigError, UplinkError
 from agent.fitting.binding import bind
+from agent.fitting.finding import asks, told_vin
 from agent.fitting.fitting import Fitting, item
 from agent.fitting.sheet import Item
 from agent.fitting.talk import rows_of
-from agent.local.messages import Status
 from agent.vin import vin_checked, vin_valid
 
 MOST_TYPED: Final = 3  # tries of somebody who types a VIN or a code
@@ -53,20 +53,6 @@ def vehicle(fitting: Fitting) -> list[Item]:
         items = [item("vin", "VIN", "warn", said, "Compare it with the plate once more.")]
     talk.rows(rows_of(items))
     return items
-
-
-def asks(status: Status) -> bool:
-    """Say whether a device can ask the car, or a bus may tell of itself."""
-    return any(device.kind in ("elm327", "obdcan") and device.state != "barred" for device in status.devices)
-
-
-def told_vin(status: Status) -> str:
-    """Return the VIN that the car tells through one of its devices, "" where it tells none."""
-    for device in status.devices:
-        for source, facts in device.facts.items():
-            if source.endswith(":vin") and facts.get("vin"):
-                return facts["vin"]
-    return ""
 
 
 def _typed_vin(fitting: Fitting, question: str, *, again: bool = False) -> str:

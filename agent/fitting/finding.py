@@ -1,5 +1,6 @@
 """Steps that look at the box itself: what is plugged in, and whether it is wired well."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from agent.doctor.advice import next_step
@@ -8,7 +9,8 @@ from agent.doctor.finding import Finding
 from agent.fitting.fitting import Fitting, item
 from agent.fitting.search import Found, search
 from agent.fitting.sheet import Item, ItemState
-from agent.fitting.talk import rows_of
+from agent.fitting.talk import Row, rows_of
+from agent.local.messages import Status
 
 # What only later steps can bring about, so that it is examined when the sheet is made: before enrolment nobody lets the
 # box in, before the consent nothing is recorded, before the drive nothing is learned.
@@ -79,11 +81,36 @@ def wiring(fitting: Fitting) -> list[Item]:
     """Let the doctor examine all but the network, with the agent running."""
     status = fitting.running()
     fitting.talk.say(f"The agent runs as {status.device}; examining …", "dim")
-    fitting.awaited(lambda now: all(device.state != "opening" for device in now.devices), SETTLE_S)
+    fitting.awaited(_settled, SETTLE_S)
     findings = examine(fitting.context())
     items = [of_finding("wiring", finding) for finding in findings if not finding.check.startswith(LATER)]
-    fitting.talk.rows(rows_of(items))
+    fitting.talk.rows(short_rows(items))
     return items
+
+
+def _settled(status: Status) -> bool:
+    return all(device.state != "opening" for device in status.devices) and (not asks(status) or bool(told_vin(status)))
+
+
+def asks(status: Status) -> bool:
+    """Say whether a device asks the car, and so can learn its VIN."""
+    return any(device.kind in ("elm327", "obdcan") and device.state != "barred" for device in status.devices)
+
+
+def told_vin(status: Status) -> str:
+    """Return the VIN that the car tells through one of its devices, "" where it tells none."""
+    for device in status.devices:
+        for source, facts in device.facts.items():
+            if source.endswith(":vin") and facts.get("vin"):
+                return facts["vin"]
+    return ""
+
+
+def short_rows(items: Sequence[Item]) -> list[Row]:
+    """Return the lines of what did not pass, and one for all that did: the sheet has them each."""
+    passed = sum(i.state == "pass" for i in items)
+    rows = rows_of([i for i in items if i.state != "pass"])
+    return [*rows, ("pass", f"{passed} {'more ' if rows else ''}checks passed", "", "")] if passed else rows
 
 
 def of_finding(step: str, finding: Finding) -> Item:

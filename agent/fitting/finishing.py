@@ -12,12 +12,11 @@ from agent.doctor.examine import examine
 from agent.errors import ConfigError
 from agent.fitting import word
 from agent.fitting.configuring import replace
-from agent.fitting.finding import LATER, of_finding
+from agent.fitting.finding import LATER, of_finding, short_rows
 from agent.fitting.fitting import Fitting
 from agent.fitting.photos import MOST, taken
 from agent.fitting.progress import folder_of
 from agent.fitting.sheet import VERDICTS, Item, Photo, Sheet, seal, short
-from agent.fitting.talk import rows_of
 from agent.fitting.verify import made
 from agent.identity import KEY_FILE, load_or_create_key
 from agent.local import client
@@ -38,7 +37,7 @@ def sheet(fitting: Fitting) -> list[Item]:
     before = {i.name: i.state for i in progress.done.get("wiring", [])}
     found = [(of_finding("sheet", each), each.check.startswith(LATER)) for each in examine(fitting.context())]
     last = [i for i, later in found if later or (i.state in ("fail", "warn") and before.get(i.name) != i.state)]
-    talk.rows(rows_of(last))
+    talk.rows(short_rows(last))
     photos = [taken(path) for path in _photos(fitting)]
     items = [each for step, ones in progress.done.items() if step != "sheet" for each in ones]
     written = _sheet(fitting, status, [*items, *last], [photo for photo, _ in photos])

@@ -80,7 +80,7 @@ class Terminal:
         while True:
             prompt = Padding(Text(f"{question}{shown}"), (0, 0, 0, 2))
             self._console.print(prompt)
-            said = self._console.input("  > ", password=hidden).strip() or given
+            said = self._console.input(Text("  > "), password=hidden).strip() or given
             if said or not needed:
                 return said
 
@@ -90,7 +90,7 @@ class Terminal:
         for letter, what in options.items():
             self._console.print(Padding(Text.assemble((letter, "bold"), f"  {what}"), (0, 0, 0, 4)))
         while True:
-            said = self._console.input(f"  > [{default}] ").strip().lower() or default
+            said = self._console.input(Text(f"  [{default}] > ")).strip().lower() or default
             if said in options:
                 return said
 
