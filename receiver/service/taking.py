@@ -15,10 +15,10 @@ def lines(answer: Answer) -> list[str]:
     """Return findings and codes as lines."""
     found = []
     for f in answer.findings or []:
-        found.append(f"  {f.state:8}{f.check:24}{f.found}")
-        if f.next:
-            found.append(f"{'':34}→ {f.next}")
-    found += [f"  {c.code}  {c.kind:10}{c.unit:8}{c.text}" for c in answer.codes or []]
+        found.append(f"{f.state:8}{f.check}{f'  {f.device}' if f.device else ''}")
+        found += [f"{'':8}{f.found}", *([f"{'':8}→ {f.next}"] if f.next else [])]
+    for c in answer.codes or []:
+        found += [f"{c.code:8}{c.kind}, {c.unit}", f"{'':8}{c.text}"]
     return found
 
 
