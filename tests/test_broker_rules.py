@@ -30,7 +30,8 @@ from agent.errors import UplinkError
 from agent.link import BrokerSettings, Down, Happening, Link, Refused, Up
 from agent.messages import PROBE, topic
 from agent.mqtt import MqttUplink
-from agent.records import Health
+from agent.records import Clock, Health
+from agent.sending import Sending
 from agent.store import Store
 from agent.sync import Sync, SyncSettings, SyncThread
 from agent.tls import Moment, client_context
@@ -362,3 +363,19 @@ def test_an_issuing_key_that_leaked_is_replaced_and_boxes_that_are_kept_out_fetc
     assert again.look(2 * KEPT_OUT_NS)  # long before it would have ended
     own = dict(zip(("certificate", "key"), TlsFolder(box.path).pair, strict=True))
     assert isinstance(outcome(fresh, **own), Up)
+
+
+def test_what_sends_in_the_car_renews_meanwhile(insurer: Insurer, tmp_path: Path) -> None:
+    box = Box(tmp_path / "box", insurer, insurer.pages())
+    first = box.certificate
+    with Store.open(box.path) as store:
+        store.begin_boot("b2")
+        t_ns = clock.monotonic_ns()
+        ahead_ns = clock.wall_minus_monotonic_ns() + 21 * DAY_NS  # by satellites it is three weeks later
+        store.append([(t_ns, Clock(t_ns=t_ns, offset_ns=ahead_ns, quality="gnss", uncertainty_ns=1))])
+        keys = box.done.settings["commands"]["keys"]
+        sending = Sending(store, broker_of(box.done), SyncSettings(), "b2", trusted=keys, enrolment=box.settings)
+        try:
+            until(lambda: box.certificate != first, "another certificate is in force")
+        finally:
+            sending.stop()

@@ -57,6 +57,6 @@ def enrol(
         return
     typer.echo(f"{done.device} is enrolled at {receiver}.")
     typer.echo(f"Broker: {done.broker}")
-    typer.echo(f"Certificate: until {until}, renewed by itself.")
+    typer.echo(f"Certificate: until {until[:10]}, renewed by itself.")
     typer.echo(f"Settings: {written.path}")
     typer.echo("Next: systemctl restart roadwitness-agent")

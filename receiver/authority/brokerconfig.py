@@ -49,7 +49,6 @@ def acl() -> str:
         *(f"pattern write {ROOT}/%u/{what}" for what in WRITES),
         *(f"pattern read {ROOT}/%u/{what}" for what in READS),
         f"pattern readwrite {ROOT}/%u/{PROBE}",
-        f"pattern readwrite {ROOT}/%u/{PROBE}",
     ]
     for name in RECEIVERS:
         lines += ["", f"user {name}"]

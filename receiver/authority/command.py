@@ -46,11 +46,9 @@ def init(
     if as_json:
         print_json(told)
         return
-    typer.echo(f"The authority is in {where}, until {told['until']}.")
+    typer.echo(f"The authority is in {where}, until {told['until'][:10]}.")
     typer.echo(f"Fingerprint of its root: {told['fingerprint']}")
-    typer.echo(
-        f"Move {where / folder.ROOT_KEY} into a safe, on a medium of its own: it is needed for `ca renew` alone."
-    )
+    typer.echo(f"Move {where / folder.ROOT_KEY} into a safe: only `ca renew` needs it.")
     typer.echo("Next: roadwitness ca issue server HOST · ca issue receiver · receiver broker-config DIR")
 
 
@@ -71,7 +69,7 @@ def renew(
     if as_json:
         print_json({"folder": str(authority.folder), "until": _until(authority)})
     else:
-        typer.echo(f"The issuing key counts until {_until(authority)}. Move the root's key away again.")
+        typer.echo(f"The issuing key counts until {_until(authority)[:10]}. Move the root's key away again.")
 
 
 @app.command(
@@ -148,7 +146,7 @@ def issue(
     if as_json:
         print_json(told)
     else:
-        typer.echo(f"{subject}: {', '.join(str(p) for p in paths.values())}, until {told['until']}")
+        typer.echo(f"{', '.join(str(p) for p in paths.values())}: {subject}, until {told['until'][:10]}")
 
 
 @app.command(epilog=f"Example: roadwitness ca revoke {_DEVICE} --reason 'box stolen'")
@@ -212,10 +210,11 @@ def list_(
     if as_json:
         print_json({"authority": about, "certificates": listed})
         return
-    typer.echo(f"Authority in {about['folder']}, issuing until {about['until'][:10]}, root {about['fingerprint']}")
+    typer.echo(f"Authority in {about['folder']}, issuing until {about['until'][:10]}")
+    typer.echo(f"Fingerprint of its root: {about['fingerprint']}")
     for row in listed:
         why = f": {row['reason']}" if row["reason"] else ""
-        typer.echo(f"{row['subject']}  {row['kind']}  {row['state']}{why}  until {row['until'][:10]}  {row['serial']}")
+        typer.echo(f"{row['subject']}  {row['kind']}  until {row['until'][:10]}  {row['state']}{why}")
 
 
 def add_to(receiver: typer.Typer) -> None:
@@ -256,7 +255,7 @@ def enrolment_code(
         print_json({"code": str(code), "until": until, "device": device})
     else:
         typer.echo(str(code))
-        typer.echo(f"For one box, until {until}: roadwitness enrol --receiver https://HOST --code {code}", err=True)
+        typer.echo(f"For one box, until {until[:16]}Z: roadwitness enrol --receiver https://HOST", err=True)
 
 
 def broker_config(
