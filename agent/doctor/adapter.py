@@ -39,7 +39,7 @@ _REPORTS: Final = (
     ("NO DATA", "adapter_no_car"),
 )
 _UNSTEADY: Final = (
-    "resets", "unreadable_lines", "BUFFER FULL", "DATA ERROR", "<DATA ERROR", "<RX ERROR", "STOPPED", "foreign_answers",
+    "resets", "resyncs", "unreadable_lines", "BUFFER FULL", "DATA ERROR", "<DATA ERROR", "<RX ERROR", "STOPPED", "foreign_answers",
     "LV RESET", "RESTARTED", "ERR", "ERR94", "OUT OF STEP",
 )  # fmt: skip
 UNSTEADY_MOST: Final = 2  # in a few seconds: one of each is a bad moment

@@ -9,6 +9,7 @@ from agent import clock
 from agent.blocks import ERROR, EXTENDED
 from agent.clock import NS_PER_S
 from agent.doctor.seen import Seen
+from agent.errors import DriverError
 from drivers.can.wire import CanSettings, make_wire
 
 LISTEN_S: Final = 2.5  # every message of a car at 1 Hz and faster is there twice
@@ -54,7 +55,12 @@ def listen(settings: CanSettings, seen: Seen, seconds: float = LISTEN_S) -> Hear
     wire = make_wire(settings)
     seen.release.append(wire.close)
     heard = Heard()
-    wire.open([])
+    try:
+        wire.open([])
+    except DriverError as error:
+        if "timeout" not in str(error):
+            raise
+        wire.open([])  # pyserial also calls it so when this process had to wait for the processor
     try:
         heard.bit_rate = wire.bit_rate
         begun_ns = clock.monotonic_ns()

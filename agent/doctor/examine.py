@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Final
@@ -67,6 +68,7 @@ def examine(context: Context, told: Callable[[str, list[Finding]], None] | None 
     looking.start()
     looking.join(min(LOOK_S, context.limit_s))
     seen = looked[0] if looked else Seen(context, agent_trouble="the daemon or the disk does not answer in time")
+    _warm(seen)
     groups = [group for group in CHECKS if not context.groups or group in context.groups]
     running = [_start(group, part, seen, end_ns) for group in groups for part in _parts(CHECKS[group], seen)]
     waiting, done = list(running), threading.Event()
@@ -81,6 +83,28 @@ def examine(context: Context, told: Callable[[str, list[Finding]], None] | None 
         if waiting:
             clock.wait(done, 0.05)
     return [finding for one in running for finding in one.findings]
+
+
+def _warm(seen: Seen) -> None:
+    """Load what checks load anyway: a library that is loaded beside a conversation with a device disturbs it."""
+    if seen.settings is None:
+        return
+    tables = seen.settings.drivers
+    can = {settings.interface for settings in (*tables.canbus.values(), *tables.obdcan.values())}
+    wanted = {
+        "drivers.can.slcan": "slcan" in can,
+        "drivers.can.socketcan": "socketcan" in can,
+        "drivers.canbus": bool(can),
+        "drivers.elm327": bool(tables.elm327),
+        "drivers.imu": bool(tables.imu),
+        "serial": bool(tables.elm327) or "slcan" in can,
+        "paho.mqtt.client": True,
+        "agent.dashcam.pictures": seen.dashcam is not None and bool(seen.dashcam.cameras),
+    }
+    for module, used in wanted.items():
+        if used:
+            with suppress(ImportError):  # the check that needs it says so
+                import_module(module)
 
 
 def _parts(check: Check, seen: Seen) -> list[Part]:
