@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +12,7 @@ import pytest
 from agent.clock import monotonic_ns
 from agent.errors import ConfigError, StoreError
 from agent.local import client
+from agent.local.messages import UNHEARD
 from agent.records import Health
 from agent.store import Store
 from agent.vehicle import clearing, keeping
@@ -399,3 +400,26 @@ def test_on_a_terminal_a_word_is_typed(
     assert ended.returncode == (0 if cleared else 1)
     assert "not ready for an emission test for days" in " ".join(ended.stdout.split())
     assert bool(elm.car.codes[0x03]) != cleared
+
+
+@pytest.mark.parametrize(("reason", "asked"), [(UNHEARD, 3), ("the car moves", 1)])
+def test_the_agent_is_asked_again_while_it_has_not_heard_of_the_car_yet(
+    reason: str, asked: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[str] = []
+
+    @contextmanager
+    def lend(folder: Path, device: str, purpose: str, seconds: float, about: str) -> Iterator[SimpleNamespace]:
+        calls.append(about)
+        if len(calls) < 3:
+            raise client.RefusedError(f"nothing is changed in a vehicle: {reason}")
+        yield SimpleNamespace(check=lambda: None)
+
+    known = SimpleNamespace(devices=[SimpleNamespace(name="elm327:/dev/x")])
+    monkeypatch.setattr(client, "status", lambda folder: known)
+    monkeypatch.setattr(client, "lend", lend)
+    monkeypatch.setattr(keeping, "AGAIN_S", 0.0)
+    kept = keeping.kept(for_questions(None, port="/dev/x"), tmp_path, None, "P0301, by me")
+    with nullcontext() if asked == 3 else pytest.raises(client.RefusedError), kept:
+        pass
+    assert calls == ["P0301, by me"] * asked

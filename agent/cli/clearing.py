@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -49,7 +50,9 @@ def clear_codes(where: Where, named: str) -> None:
         raise DriverError(f"{device.name}: not cleared: {why}")
     _confirm(where, named, found)
     about = f"{' '.join(found)}, by {keeping.who()}"[:MOST_ABOUT]
-    with keeping.kept(device, where.store, where.config, about) as (check, tell):
+    with ExitStack() as stack:
+        with busy("Asking the agent, which must know that the car stands …", where.as_json):
+            check, tell = stack.enter_context(keeping.kept(device, where.store, where.config, about))
         try:
             outcome, after = _cleared(device, where, found, check)
         except RoadwitnessError as error:

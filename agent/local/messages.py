@@ -18,6 +18,9 @@ MAX_ANSWER: Final = (
 )  # bytes of an answer's line: ten times all channels and a hundred lines of what happened
 MAX_LEND_S: Final = 900.0  # the daemon lends nothing for longer; ten minutes of a technician's work, and some
 CLEAR: Final = "clear"  # the purpose that changes something in the vehicle: only for a standing car, engine off
+# Reasons for which nothing may be changed yet: the agent has just got its device back, or the ignition is off.
+UNHEARD: Final = "no engine speed is heard; switch the ignition on, with the engine off, and wait a few seconds"
+UNMEASURED: Final = "neither a speed nor shaking is measured, so standing is not known"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 # Printable, of one line: it is logged and told to the receiver.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.clock import NS_PER_S
+from agent.local.messages import UNHEARD, UNMEASURED
 from agent.pipeline import Pipeline
 from agent.power.parking import Parking
 from agent.power.signs import FRESH_NS
@@ -55,10 +56,10 @@ class Car:
         power, speed = parking.power, self._pipeline.spine.speed
         off = now_ns - power.signs.rpm_ns <= FRESH_NS and power.signs.rpm < self._running_rpm
         if not (off or power.asleep or power.signs.ignition is False):
-            return "no engine speed is heard; switch the ignition on, with the engine off, and wait a few seconds"
+            return UNHEARD
         seen_ns = max(power.signs.speed_ns, power.signs.fix_ns, power.signs.shake_ns)
         if now_ns - seen_ns > SPEED_NS and (speed is None or now_ns - speed[0] > SPEED_NS):
-            return "neither a speed nor shaking is measured, so standing is not known"
+            return UNMEASURED
         return ""
 
     def stays_awake(self, now_ns: int) -> None:

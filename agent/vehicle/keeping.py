@@ -6,16 +6,17 @@ wire is handed over. Without a daemon the store is opened here, which also keeps
 
 import os
 import pwd
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
 from agent.boot import kernel_boot_id
-from agent.clock import monotonic_ns
+from agent.clock import NS_PER_S, monotonic_ns, wait
 from agent.errors import ConfigError, StoreError
 from agent.local import client
-from agent.local.messages import CLEAR
+from agent.local.messages import CLEAR, UNHEARD, UNMEASURED
 from agent.records import Health
 from agent.settings import load_agent
 from agent.store import Store
@@ -23,6 +24,8 @@ from agent.store.database import STORE_FILE
 from agent.vehicle.devices import Check, Device
 
 LEND_S: Final = 120.0  # reading again, clearing, reading what is left: half a minute on a slow bus
+HEAR_S: Final = 45.0  # an adapter is opened and its vehicle found anew: some 10 s, on a slow bus 30
+AGAIN_S: Final = 2.0
 Tell = Callable[[str], None]
 
 
@@ -57,8 +60,22 @@ def kept(device: Device, store: Path, config: Path | None, about: str) -> Iterat
             f"{device.name}: the agent runs and does not read this device, so it cannot say whether the car stands and"
             f" keep a record; use one of its devices ({names}), or stop it: systemctl stop roadwitness-agent"
         )
-    with client.lend(store, device.name, CLEAR, LEND_S, about=about) as borrowed:
+    with ExitStack() as stack:
+        borrowed = _lent(stack, device, store, about)
         yield borrowed.check, lambda outcome: None  # the daemon reads the codes next, and tells what has gone
+
+
+def _lent(stack: ExitStack, device: Device, store: Path, about: str) -> client.Borrowed:
+    """Ask for the device until the agent, which has just got it back, has heard of the car again; raise LocalError."""
+    deadline_ns = monotonic_ns() + round(HEAR_S * NS_PER_S)
+    while True:
+        try:
+            return stack.enter_context(client.lend(store, device.name, CLEAR, LEND_S, about=about))
+        except client.RefusedError as refused:
+            soon = any(reason in str(refused) for reason in (UNHEARD, UNMEASURED))
+            if not soon or monotonic_ns() >= deadline_ns:
+                raise
+        wait(threading.Event(), AGAIN_S)
 
 
 @contextmanager
