@@ -32,7 +32,6 @@ def update(
 ) -> None:
     """Install the vendor's newest version, signed; keep it only when it proves healthy, else go back by itself."""
     from agent.boot import kernel_boot_id
-    from agent.config import config_dir
     from agent.errors import ConfigError
     from agent.settings import load_agent
     from agent.update.place import Place, UpdateError, only_one
@@ -47,7 +46,7 @@ def update(
         raise UpdateError("changing the program is for root; use sudo")
     place = Place(root)
     try:
-        settings = load_agent(place.settings if place.settings.is_file() else config_dir() / "agent.toml")
+        settings = load_agent(place.settings if place.settings.is_file() else None)
         wanted, metered = settings.update, settings.budget.metered
     except ConfigError:
         if not settle:

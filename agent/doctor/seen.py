@@ -10,7 +10,7 @@ from typing import Final
 from agent import clock
 from agent.boot import kernel_boot_id
 from agent.clock import NS_PER_S
-from agent.config import config_dir
+from agent.config import config_dir, settings_file
 from agent.dashcam.settings import DashcamConfig, load_dashcam
 from agent.devices import makers
 from agent.doctor.context import Context
@@ -128,7 +128,7 @@ def look_around(context: Context) -> Seen:
     """Read the configuration and ask the daemon; wrong and absent ones are told, never raised."""
     seen = Seen(context, kernel_boot_id())
     try:
-        path = context.config or config_dir() / "agent.toml"
+        path = context.config or settings_file("agent.toml")
         seen = replace(seen, config=path, settings=load_agent(path))
     except ConfigError as error:
         seen = replace(seen, config=seen.config or context.config, config_trouble=str(error))
