@@ -12,7 +12,7 @@ from agent.local.messages import Tick
 
 State = Literal["open", "pass", "warn", "fail", "skip", "absent"]
 LONGEST_TICK_NS: Final = 5 * NS_PER_S  # a longer pause between two ticks counts as this long
-GRAVITY: Final = (9.3, 10.3)  # m/s² that a good sensor reads at rest: 9.81 and its offset (docs/sources.md, F)
+GRAVITY: Final = (9.3, 10.3)  # m/s² that a good sensor reads at rest: 9.81 and its offset (docs/sources.md, Fitting)
 SEEN: Final = 3  # ticks in which a camera or the motion sensor did well: one may be chance
 
 _FIX, _SATELLITES = number("Gnss.FixType"), number("Gnss.Satellites")

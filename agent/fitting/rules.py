@@ -1,4 +1,4 @@
-"""What the acceptance drive asks for; every figure with its reason (docs/sources.md, F)."""
+"""What the acceptance drive asks for; every figure with its reason (docs/sources.md, Fitting)."""
 
 from dataclasses import dataclass
 
