@@ -18,7 +18,13 @@ THROTTLED = "devices/platform/soc/soc:firmware/get_throttled"
 def power(box: Box, volts: float, state: Any = "driving", charging: bool = False) -> None:
     box.says(
         power=Power(
-            state=state, since_ns=0, volts_of_12=volts, charging=charging, taken_wh=1.0, running=False, moving=False
+            state=state,
+            since_ns=monotonic_ns() - 7200 * S,
+            volts_of_12=volts,
+            charging=charging,
+            taken_wh=1.0,
+            running=False,
+            moving=False,
         )
     )
 
@@ -122,6 +128,20 @@ ROWS = [
     Row("the divider's factor is wrong", lambda b: power(b, 1.3), "fail", "voltage_implausible", "voltage_factor"),
     Row("nobody measures the supply", lambda b: b.says(power=None), "unknown", "voltage_unknown", "drivers.power"),
     Row("parked for days", lambda b: power(b, 12.6, "cut_off"), "warn", "cut_off", "Start the engine"),
+    Row(
+        "another device keeps the car awake",
+        lambda b: power(b, 12.6, "engine_off"),
+        "warn",
+        "kept_awake",
+        "unplug other OBD devices",
+    ),
+    Row(
+        "a bad cable",
+        lambda b: b.device_says(CAN, later={"counts": {"frames": 1100, "garbage": 7}}),
+        "warn",
+        "can_noise",
+        "USB cable",
+    ),
     Row("the plug is loose", lambda b: event(b, "power_lost"), "warn", "supply_cut", "permanent 12 V"),
     # clock
     Row("no time at all", lambda b: b.says(utc=Utc(quality="none")), "fail", "clock_unknown", "in the open"),

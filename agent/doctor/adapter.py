@@ -39,8 +39,8 @@ _REPORTS: Final = (
     ("NO DATA", "adapter_no_car"),
 )
 _UNSTEADY: Final = (
-    "resets", "resyncs", "unreadable_lines", "BUFFER FULL", "DATA ERROR", "<DATA ERROR", "<RX ERROR", "STOPPED", "foreign_answers",
-    "LV RESET", "RESTARTED", "ERR", "ERR94", "OUT OF STEP",
+    "resets", "resyncs", "unreadable_lines", "foreign_answers", "BUFFER FULL", "DATA ERROR", "<DATA ERROR", "<RX ERROR",
+    "STOPPED", "LV RESET", "RESTARTED", "ERR", "ERR94", "OUT OF STEP",
 )  # fmt: skip
 UNSTEADY_MOST: Final = 2  # in a few seconds: one of each is a bad moment
 _CAUSES: Final = (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from agent.doctor.finding import Facts, Finding, ill, well
+from agent.doctor.finding import Facts, Finding, ill, lasting, well
 from agent.doctor.seen import Seen
 from agent.errors import StoreError
 from agent.local.messages import Lane
@@ -49,7 +49,7 @@ def examine(seen: Seen) -> Iterator[Finding]:
         yield well("network.backlog", words, **facts)
         return
     listed = ", ".join(f"{name} {n}" for name, n in by_lane.items())
-    text = f"{waiting} records wait ({listed})" + (f", the oldest {_words(oldest_s)}" if oldest_s is not None else "")
+    text = f"{waiting} records wait ({listed})" + (f", the oldest {lasting(oldest_s)}" if oldest_s is not None else "")
     if (not acknowledged and waiting > MANY) or (oldest_s or 0) > VERY_OLD_S:
         yield ill("fail", "network.backlog", "backlog_old", text, **facts)
     elif (oldest_s or 0) > OLD_S or waiting > MANY:
@@ -67,9 +67,3 @@ def _lanes(seen: Seen) -> list[Lane] | None:
     except StoreError:
         return None
     return [Lane(name=name, head=heads.get(name, 0), acknowledged=positions.get(name, 0)) for name in LANES]
-
-
-def _words(seconds: float) -> str:
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

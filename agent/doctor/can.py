@@ -151,8 +151,8 @@ def _of_daemon(seen: Seen, name: str, settings: CanSettings, link: Link | None) 
     fits = device.healths.get(f"{name}:profile")
     if fits == "degraded":
         yield ill("warn", "can.profile", "can_no_profile", "no vehicle profile fits", device=name)
-    elif fits == "ok":
-        yield well("can.profile", settings.profile or "one fits", device=name)
+    elif second.samples > first.samples:
+        yield well("can.profile", settings.profile or "the car's own signals are read", device=name)
     if device.healths.get(f"{name}:vehicle") == "lost":
         yield ill("fail", "can.vehicle", "can_vehicle_silent", "no control unit answers", device=name)
 

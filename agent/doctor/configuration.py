@@ -70,7 +70,7 @@ def _consent(seen: Seen) -> Iterator[Finding]:
     if seen.status is not None and seen.status.consent is not None:
         agreed = seen.status.consent
         if "recording" in agreed.purposes:
-            yield well("config.consent", f"{', '.join(agreed.purposes)} ({agreed.reference})", awaited=False)
+            yield well("config.consent", agreed.reference, awaited=False)
         else:
             yield ill("fail", "config.consent", "no_consent", agreed.reference, awaited=agreed.awaited)
     elif seen.settings is not None and seen.status is None:

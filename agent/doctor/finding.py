@@ -39,6 +39,15 @@ def ill(state: State, check: str, advice: str, found: str, /, *, device: str = "
     return Finding(check=check, state=state, found=found, advice=advice, device=device, facts=facts)
 
 
+def lasting(seconds: float) -> str:
+    """Say how long something lasts."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
 def worst(findings: list[Finding]) -> State:
     """Return the worst state; nothing found at all is unknown."""
     present = {finding.state for finding in findings}

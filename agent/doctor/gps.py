@@ -21,7 +21,7 @@ LISTEN_S: Final = 2.6  # two fixes at 1 Hz
 WEAK_DBHZ: Final = 30.0
 STRONGEST: Final = 4  # satellites that a fix needs
 ANTENNA: Final = {2: ("gps_antenna_open", "not connected"), 3: ("gps_antenna_short", "short circuit")}  # gpsd TPV.ant
-WEEKS_OFF_NS: Final = 86_400 * NS_PER_S
+OFF_NS: Final = 600 * NS_PER_S  # a receiver that tells local time is off by half an hour and more
 
 
 @dataclass(slots=True)
@@ -173,11 +173,12 @@ def _date(fix: Fix, seen: Seen, name: str) -> Iterator[Finding]:
         return
     shown = iso_utc(fix.utc_ns)[:10]
     wall_ns = seen.context.wall_ns()
+    vouched = seen.context.kernel_error_ns() is not None
     if fix.utc_ns < EARLIEST_NS:
         text = f"the receiver says {shown}; the agent adds the missing weeks"
         yield ill("warn", "gps.date", "gps_wrong_date", text, device=name, date=shown)
-    elif wall_ns > EARLIEST_NS and abs(fix.utc_ns - wall_ns) > WEEKS_OFF_NS:
-        text = f"the receiver says {shown}, this machine {iso_utc(wall_ns)[:10]}"
+    elif vouched and abs(fix.utc_ns - wall_ns) > OFF_NS:
+        text = f"the receiver says {iso_utc(fix.utc_ns)[:16]}, the network {iso_utc(wall_ns)[:16]}"
         yield ill("warn", "gps.date", "gps_wrong_date", text, device=name, date=shown)
     else:
         yield well("gps.date", shown, device=name, date=shown)

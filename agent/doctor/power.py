@@ -6,10 +6,11 @@ from typing import Final
 
 from agent.channels import number
 from agent.clock import NS_PER_S
-from agent.doctor.finding import Facts, Finding, ill, well
+from agent.doctor.finding import Facts, Finding, ill, lasting, well
 from agent.doctor.seen import Seen
 from agent.errors import DriverError, StoreError
 from agent.guard.settings import GuardSettings
+from agent.power.settings import PowerRules
 from agent.power.signs import HIGH_V
 from agent.records import Event
 from drivers import Driver
@@ -26,6 +27,7 @@ UNDER_VOLTAGE: Final = 0x1
 SLOWED: Final = {0x2: "its clock is capped", 0x4: "it is throttled", 0x8: "it is at its soft limit of heat"}
 CUTS: Final = 3  # boots of a technician's interest
 LOOKS_S: Final = 3.0  # for a first sample
+LATE_S: Final = 300.0  # after [power] standing_s the box sleeps, whatever the signs say
 
 
 def examine(seen: Seen) -> Iterator[Finding]:
@@ -147,23 +149,16 @@ def _parking(seen: Seen) -> Iterator[Finding]:
     power = seen.status.power if seen.status is not None else None
     if power is None or seen.status is None:
         return
+    rules = seen.settings.power if seen.settings is not None else PowerRules()
     for_s = (seen.status.t_ns - power.since_ns) / NS_PER_S
-    words = f"{power.state.replace('_', ' ')} for {_words(for_s)}"
+    words = f"{power.state.replace('_', ' ')} for {lasting(for_s)}"
     facts: Facts = {"state": power.state, "taken_wh": round(power.taken_wh, 2)}
     if power.state == "cut_off":
         yield ill("warn", "power.parking", "cut_off", words, **facts)
+    elif power.state == "engine_off" and for_s > rules.standing_s + LATE_S:
+        yield ill("warn", "power.parking", "kept_awake", f"{words}, and still awake", **facts)
     else:
         yield well("power.parking", words, **facts)
-
-
-def _words(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.0f} h"
-    )
 
 
 def _cuts(seen: Seen) -> Iterator[Finding]:

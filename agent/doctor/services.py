@@ -1,5 +1,6 @@
 """Does the agent run and answer, do the services, and is there processor time to spare?"""
 
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from typing import Final
 
 from agent import clock
 from agent.clock import NS_PER_S
-from agent.doctor.finding import Facts, Finding, ill, well
+from agent.doctor.finding import Facts, Finding, ill, lasting, well
 from agent.doctor.seen import Seen
 
 SYSTEMCTL_S: Final = 4.0
@@ -36,8 +37,7 @@ def _agent(seen: Seen) -> Iterator[Finding]:
                 "fail", "services.agent", "agent_not_running", "it does not run: devices are opened by the doctor"
             )
         return
-    for_h = status.uptime_s / 3600
-    text = f"runs for {for_h:.1f} h, process {status.pid}" if for_h >= 1 else f"runs for {status.uptime_s / 60:.0f} min"
+    text = f"runs for {lasting(status.uptime_s)}, process {status.pid}"
     if status.level != "normal":
         reason = status.level_reason or "it crashed again and again"
         yield ill("fail", "services.agent", "agent_held_back", f"{status.level}: {reason}", level=status.level)
@@ -96,14 +96,16 @@ def _show(seen: Seen, unit: str) -> dict[str, str] | None:
 
 
 def _processor(seen: Seen) -> Iterator[Finding]:
-    before, never = _ticks(seen), threading.Event()
+    before, never, own_before = _ticks(seen), threading.Event(), os.times()
     begun_ns = clock.monotonic_ns()
     clock.wait(never, min(LOOK_S, seen.left_s()))
     after = _ticks(seen)
     if before is None or after is None or after[1] <= before[1]:
         yield ill("unknown", "services.processor", "processor_unknown", "the kernel does not tell")
         return
-    busy = 1.0 - (after[0] - before[0]) / (after[1] - before[1])
+    ticks = after[1] - before[1]
+    own = (sum(os.times()[:2]) - sum(own_before[:2])) * os.sysconf("SC_CLK_TCK")  # the doctor's own work
+    busy = max(0.0, 1.0 - (after[0] - before[0] + own) / ticks)
     over_s = (clock.monotonic_ns() - begun_ns) / NS_PER_S
     text = f"{busy:.0%} busy over {over_s:.1f} s"
     if busy > BUSY and seen.status is not None:

@@ -19,20 +19,20 @@ INDENT: Final = " " * (MARK + 3)
 def lines(findings: list[Finding], width: int) -> Iterable[tuple[str, str]]:
     """Yield (text, style) for the whole report, no line longer than `width` columns."""
     width = max(NARROWEST, min(WIDEST, width))
+    names = max((len(_name(finding)) for finding in findings), default=0)
     for group, check in CHECKS.items():
         mine = [finding for finding in findings if finding.group == group]
         if mine:
             yield "", ""
             yield check.title, "bold"
-            yield from _group(mine, width)
+            yield from _group(mine, width, names)
     yield "", ""
     yield from _next(findings, width)
 
 
-def _group(findings: list[Finding], width: int) -> Iterable[tuple[str, str]]:
+def _group(findings: list[Finding], width: int, names: int) -> Iterable[tuple[str, str]]:
     several = len({finding.device for finding in findings if finding.device}) > 1
     device = ""
-    names = max(len(_name(finding)) for finding in findings)
     for finding in findings:
         if several and finding.device and finding.device != device:
             device = finding.device
