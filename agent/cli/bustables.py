@@ -248,6 +248,7 @@ def sniffed_rows(sniffer: Sniffer, traffic: Traffic, wanted: frozenset[int], cha
             "data": watched.data.hex().upper(),
             "changed_bits": watched.bits[: len(watched.data)].tobytes().hex().upper(),
             "changes": watched.changes,
+            "length_changes": watched.lengths,
         }
         for key, watched in _chosen(sniffer, wanted, changing)
     ]

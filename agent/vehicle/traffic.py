@@ -167,10 +167,6 @@ class Traffic:
                 seen = self.ids[name] = Seen()
             _add(seen, frames, part)
 
-    def identifiers(self, bus: str | None = None) -> set[tuple[str, int]]:
-        """Return the (bus, identifier) pairs seen, of one bus or of all."""
-        return {(key.bus, key.id) for key in self.ids if bus in (None, key.bus)}
-
     @property
     def frames(self) -> int:
         """Data and remote frames of all buses."""

@@ -33,7 +33,6 @@ class CanAsking:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.extended = False
-        self.unanswered = 0
         self.units: set[str] = set()  # that answered the first request
         self.pids: dict[str, tuple[int, ...]] = {}  # what each has, once somebody has asked: who else is not waited for
         self._kept: set[str] = set()  # units that have a freeze frame
@@ -106,7 +105,6 @@ class CanAsking:
                             deadline_ns = 0  # everybody has spoken
                         elif waited and not open_units:  # units that had less to say have said it meanwhile
                             deadline_ns = min(deadline_ns, monotonic_ns() + ANSWER_NS)
-        self.unanswered += not found
         if asked[:2] == b"\x02\x02":
             self._kept = {unit for unit, payload in found if any(payload[3:])}
         return found
