@@ -225,7 +225,7 @@ def test_a_clone_is_asked_too(fault: str, tmp_path: Path, run: Callable[..., End
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("garbage", "elm: "), ("no_data", "gave no answer within"), ("unplugged", "elm: ")],
+    [("garbage", "/dev/pts/"), ("no_data", "gave no answer within"), ("unplugged", "elm: ")],
 )
 def test_a_hostile_or_dead_adapter_ends_in_one_line(
     fault: str, words: str, tmp_path: Path, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
@@ -234,10 +234,11 @@ def test_a_hostile_or_dead_adapter_ends_in_one_line(
     fake = FakeElm(Car())
     fake.inject(fault)
     adapter = PtyElm(fake, tmp_path / "elm")
+    port = adapter.path.resolve() if fault == "garbage" else adapter.path  # a pty by its own name has one rate to try
     if fault == "unplugged":
         adapter.unplug()
     try:
-        ended = Bench(run, tmp_path, ["--port", str(adapter.path)], fake.car)("dtc")
+        ended = Bench(run, tmp_path, ["--port", str(port)], fake.car)("dtc")
     finally:
         adapter.stop()
     assert ended.returncode == 1
