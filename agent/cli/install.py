@@ -45,9 +45,17 @@ def install(
     """Fit this box into a car, step by step, and leave with a signed sheet."""
     if context.invoked_subcommand is not None:
         return
+    import signal
+
     from agent.fitting.beginning import fit
 
-    fitting = fit(config, store, unattended, photo, anew=anew, again=again, quiet=as_json)
+    # a terminal that is closed is Ctrl-C: everything ends well
+    before = {n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        fitting = fit(config, store, unattended, photo, anew=anew, again=again, quiet=as_json)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if as_json:
         items = [
             {"step": i.step, "name": i.name, "state": i.state, "value": i.value, "advice": i.advice}

@@ -1,5 +1,7 @@
 """Start and stop the agent: systemd's service on a box; on a workbench, a process of our own that ends with us."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -88,6 +90,7 @@ class Own:
         """End it, and wait until it has."""
         process, self._process = self._process, None
         if process is None:
+            self._stop_left()
             return
         process.terminate()
         try:
@@ -95,6 +98,20 @@ class Own:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _stop_left(self) -> None:
+        """End an agent on this store that an earlier run left, whose terminal was closed."""
+        try:
+            os.kill(client.status(self._store, 5.0).pid, signal.SIGTERM)
+        except (LocalError, ProcessLookupError):
+            return
+        deadline_ns = clock.monotonic_ns() + round(STOP_S * NS_PER_S)
+        while clock.monotonic_ns() < deadline_ns:
+            try:
+                client.status(self._store, 5.0)
+            except LocalError:
+                return
+            clock.wait(_never, LOOK_S)
 
     def disable(self) -> None:
         """End it."""

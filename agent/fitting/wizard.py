@@ -4,6 +4,7 @@ from typing import Final
 
 from agent.errors import RoadwitnessError
 from agent.fitting import progress
+from agent.fitting.finding import short_rows
 from agent.fitting.fitting import Fitting, item
 from agent.fitting.sheet import Item
 from agent.fitting.steps import STEPS, Step
@@ -19,7 +20,7 @@ def run(fitting: Fitting) -> None:
         before = fitting.progress.done.get(step.name)
         if before is not None and step.can_skip:
             fitting.talk.step(number, total, step.title, "done before:")
-            fitting.talk.rows(rows_of(before))
+            fitting.talk.rows(short_rows(before))
             continue
         fitting.talk.step(number, total, step.title, step.does)
         items = _done(fitting, step)
