@@ -18,7 +18,7 @@ from agent.channels import number
 from agent.daemon import Daemon, Place
 from agent.errors import DriverError
 from agent.ladder import LADDER_FILE
-from agent.local import client, loans
+from agent.local import client, loans, server
 from agent.local.client import NoDaemonError, RefusedError
 from agent.local.loans import Loans
 from agent.local.messages import AskLend, Ended, Lent, Refusal, Status
@@ -33,6 +33,7 @@ from tests.test_local_socket import until
 from tests.test_parking import Asking, feed  # noqa: F401 — a fixture
 
 S = 1_000_000_000
+LONG_S = 100.0
 ROOT = Path(__file__).resolve().parents[1]
 RPM, SPEED, VOLTS = number("Obd.EngineSpeed"), number("Obd.Speed"), number("Power.Voltage")
 
@@ -70,8 +71,14 @@ class Obedient:
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Any]:
-    """A daemon in a thread with three devices, one of them lost; its broker is not there."""
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A daemon in a thread with three devices, one of them lost; its broker is not there.
+
+    It may take long on a machine that is busy, or has no compiled kernels yet.
+    """
+    for phase in server._PATIENCE_NS:
+        monkeypatch.setitem(server._PATIENCE_NS, phase, 100 * S)
+    monkeypatch.setattr(loans, "CLOSE_NS", 100 * S)
     obd = Obedient("elm327:fake", {SPEED: 0.0, RPM: 0.0})
     power = Obedient("power:fake", {VOLTS: 12.4})
     lost = Obedient("gps:fake", {}, "gps:fake: no such device; is it plugged in?")
@@ -106,14 +113,15 @@ def works(folder: Path) -> Status:
     found: list[Status] = []
 
     def spoken() -> bool:
-        try:
-            found.append(client.status(folder))
-        except RefusedError:
-            return False  # it is still starting
+        found.append(client.status(folder, LONG_S))
         return {d.name for d in found[-1].devices if d.samples} == {"elm327:fake", "power:fake"}
 
     until(spoken)
     return found[-1]
+
+
+def status_of(running: Any) -> Status:
+    return client.status(running.folder, LONG_S)
 
 
 def lends(folder: Path) -> list[Health]:
@@ -137,7 +145,7 @@ def test_it_says_how_it_is_shows_what_happens_and_lends_its_devices(running: Any
     assert devices["elm327:fake"].state == "open"
     assert devices["elm327:fake"].newest_ns is not None
 
-    ticks = client.watch(running.folder)
+    ticks = client.watch(running.folder, LONG_S)
     first = next(ticks)
     assert "is it plugged in" in " ".join(line.text for line in first.happened)
     seen: dict[int, float] = {}
@@ -145,16 +153,19 @@ def test_it_says_how_it_is_shows_what_happens_and_lends_its_devices(running: Any
         seen = {v.channel: v.value for v in next(ticks).values}
     assert seen[VOLTS] == 12.4
 
-    with client.lend(running.folder, "elm327:fake", "doctor", 60.0, about="looks") as borrowed:
+    with client.lend(running.folder, "elm327:fake", "doctor", 600.0, LONG_S, about="looks") as borrowed:
         assert not running.obd.opened
         borrowed.check()
-        until(lambda: [d.state for d in client.status(running.folder).devices if d.name == "elm327:fake"] == ["lent"])
-        assert [(a.device, a.purpose) for a in client.status(running.folder).loans] == [("elm327:fake", "doctor")]
+        until(lambda: [d.state for d in status_of(running).devices if d.name == "elm327:fake"] == ["lent"])
+        assert [(a.device, a.purpose) for a in status_of(running).loans] == [("elm327:fake", "doctor")]
         for device, why in (
             ("elm327:fake", "is lent to user"),
             ("canbus:can7", "no device canbus:can7; it reads elm327"),
         ):
-            with pytest.raises(RefusedError, match=why), client.lend(running.folder, device, "monitor"):
+            with (
+                pytest.raises(RefusedError, match=why),
+                client.lend(running.folder, device, "monitor", timeout_s=LONG_S),
+            ):
                 pass
         assert not running.obd.opened
     until(lambda: running.obd.opened)
@@ -170,7 +181,8 @@ def test_a_killed_client_gives_back_and_a_loan_ends_in_time(running: Any) -> Non
     works(running.folder)
     code = (
         "import sys; from pathlib import Path; from agent.local.client import lend\n"
-        "with lend(Path(sys.argv[1]), 'power:fake', 'doctor', 600.0): print('lent', flush=True); sys.stdin.read()"
+        "with lend(Path(sys.argv[1]), 'power:fake', 'doctor', 600.0, 100.0):\n"
+        "    print('lent', flush=True); sys.stdin.read()"
     )
     borrower = subprocess.Popen(
         [sys.executable, "-c", code, running.folder], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -181,7 +193,7 @@ def test_a_killed_client_gives_back_and_a_loan_ends_in_time(running: Any) -> Non
         assert not running.power.opened
         borrower.kill()
     until(lambda: running.power.opened)
-    with client.lend(running.folder, "power:fake", "doctor", 0.3) as borrowed:
+    with client.lend(running.folder, "power:fake", "doctor", 0.3, LONG_S) as borrowed:
         until(lambda: running.power.opened)  # its time is over, although nobody went
         with pytest.raises(RefusedError, match="is over"):
             borrowed.check()
@@ -195,7 +207,7 @@ def test_an_agent_that_holds_after_crashes_says_so(tmp_path: Path) -> None:
     thread = threading.Thread(target=daemon.run)
     thread.start()
     until((tmp_path / "agent.sock").exists)
-    status = client.status(tmp_path)
+    status = client.status(tmp_path, LONG_S)
     assert (status.level, status.level_reason, status.devices) == ("hold", "canbus:can0 hung", [])
     daemon.stop()
     thread.join(60.0)

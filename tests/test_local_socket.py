@@ -34,7 +34,7 @@ from agent.local.messages import (
 from agent.local.server import MOST_CLIENTS, MOST_OF_USER, LocalServer
 
 S = 1_000_000_000
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def status(t_ns: int = 0) -> Status:
