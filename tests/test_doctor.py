@@ -2,16 +2,19 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from agent.clock import monotonic_ns
-from agent.doctor import Context, Finding, examine, services, table, worst
+from agent.doctor import Context, Finding, can, examine, services, table, worst
 from agent.doctor import seen as seen_module
+from agent.doctor.canwire import Heard
 from agent.doctor.examine import CHECKS, Check
 from agent.doctor.fix import repairs
 from agent.doctor.seen import Seen
@@ -19,6 +22,7 @@ from agent.doctor.show import lines
 from agent.doctor.watch import changes
 from agent.doctor.write import page
 from agent.store import Store
+from drivers.can.link import Link
 from tests.doctor_faults import ROWS, THROTTLED, damage
 from tests.doctoring import BOX_GROUPS, Box, Row, S, check, daemon
 
@@ -87,6 +91,46 @@ def test_a_box_without_a_store_and_a_device_is_told_so(tmp_path: Path) -> None:
     )
     told = {f.advice for f in examine(context) if f.state != "pass"}
     assert told == {"store_missing", "no_devices", "no_consent", "agent_not_running", "no_systemd"}
+
+
+def test_a_voltage_is_measured_where_no_daemon_does(box: Box) -> None:
+    box.put("class/hwmon/hwmon0/name", "ina219")
+    box.put("class/hwmon/hwmon0/in1_input", "5650")
+    box.config.write_text(
+        f'[drivers.power.board]\nvoltage = "hwmon:ina219/in1"\nvoltage_factor = 2.0\nsysfs = "{box.sysfs}"\n'
+    )
+    told = {f.check: f for f in box.examined("power")}
+    assert (told["power.supply"].state, told["power.supply"].advice) == ("fail", "battery_flat")
+    assert told["power.supply"].found == "11.3 V"
+    (box.sysfs / "class/hwmon/hwmon0/in1_input").unlink()
+    assert {f.check: f.advice for f in box.examined("power")}["power.supply"] == "power_source"
+
+
+def test_bit_rates_are_tried_on_a_silent_interface_only_when_asked_and_the_old_one_comes_back(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.config.write_text('[drivers.canbus.can0]\nchannel = "can0"\n')
+    set_to: list[str] = []
+
+    def ip(command: tuple[str, ...], **_: Any) -> Any:
+        assert command[:4] == ("ip", "link", "set", "can0")
+        if "bitrate" in command:
+            assert command[-2:] == ("listen-only", "on")
+            set_to.append(command[command.index("bitrate") + 1])
+        return subprocess.CompletedProcess(command, 0)
+
+    def listen(settings: Any, seen: Any, seconds: float = 0.0) -> Heard:
+        return Heard(seconds=1.0, frames=50 if set_to[-1:] == ["125000"] else 0)
+
+    monkeypatch.setattr(can.subprocess, "run", ip)
+    monkeypatch.setattr(can.canwire, "listen", listen)
+    monkeypatch.setattr(can, "link_of", lambda _: Link("can0", "can", True, 16, 500_000, True, "error-active"))
+    told = {f.check: f for f in box.examined("can")}
+    assert (told["can.bus"].advice, set_to) == ("can_silent", [])
+    told = {f.check: f for f in box.examined("can", bit_rates=True)}
+    assert told["can.bus"].advice == "can_bit_rate_wrong"
+    assert told["can.bus"].facts["bit_rate"] == 125_000
+    assert set_to == ["500000", "250000", "125000", "500000"]
 
 
 # --- how it examines
@@ -167,10 +211,11 @@ def test_watching_shows_what_changes_and_nothing_else(box: Box) -> None:
         before = box.examined("power", "storage")
         box.put(THROTTLED, "1")
         after = box.examined("power", "storage")
-    shown = [text for text, _ in changes(before, after, "12:00:00")]
-    assert len(shown) == 2
-    assert shown[0].startswith("12:00:00 ok -> FAIL  Power, board: under-voltage now")
-    assert list(changes(after, after, "12:00:05")) == []
+    shown = [text for text, _ in changes(before, after, "12:00:00", 45)]
+    whole = " ".join(" ".join(shown).split())
+    assert whole.startswith("12:00:00 ok -> FAIL Power, board: under-voltage now Use a 5 V converter")
+    assert max(map(len, shown)) <= 45
+    assert list(changes(after, after, "12:00:05", 45)) == []
 
 
 def test_repairs_are_named_and_do_what_they_say(box: Box, tmp_path: Path) -> None:

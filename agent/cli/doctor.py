@@ -96,6 +96,14 @@ def _print(findings: "list[Finding]") -> None:
     _console(lambda console: [console.print(text, style=style) for text, style in lines(findings, console.width)])
 
 
+def _print_changes(before: "list[Finding]", after: "list[Finding]") -> None:
+    from agent import clock
+    from agent.doctor.watch import changes
+
+    at = clock.iso_utc(clock.wall_ns())[11:19]
+    _console(lambda c: [c.print(text, style=style) for text, style in changes(before, after, at, c.width)])
+
+
 def _console(act: Callable[[Any], Any]) -> None:
     from rich.console import Console
 
@@ -126,7 +134,6 @@ def _watch(context: "Context", as_json: bool) -> None:
 
     from agent import clock
     from agent.doctor import examine
-    from agent.doctor.watch import changes
 
     before: list[Finding] | None = None
     never = threading.Event()
@@ -139,8 +146,7 @@ def _watch(context: "Context", as_json: bool) -> None:
                 _print(findings)
                 typer.echo("Watching; Ctrl-C ends.")
             else:
-                shown = changes(before, findings, clock.iso_utc(clock.wall_ns())[11:19])
-                _console(lambda console: [console.print(text, style=style) for text, style in shown])  # noqa: B023
+                _print_changes(before, findings)
             sys.stdout.flush()
             before = findings
             clock.wait(never, AGAIN_S)

@@ -36,10 +36,10 @@ def _group(findings: list[Finding], width: int, names: int) -> Iterable[tuple[st
     for finding in findings:
         if several and finding.device and finding.device != device:
             device = finding.device
-            yield from ((line, "dim") for line in _wrapped(f"  {device}", "    ", width))
+            yield from ((line, "dim") for line in wrapped(f"  {device}", "    ", width))
         head = f"  {WORDS[finding.state]:<{MARK}} {_name(finding):<{names}}  "
         indent = " " * len(head) if width >= 60 else INDENT
-        for line in _wrapped(head + finding.found, indent, width):
+        for line in wrapped(head + finding.found, indent, width):
             yield line, COLOURS[finding.state] if finding.state != "pass" else ""
 
 
@@ -56,11 +56,11 @@ def _next(findings: list[Finding], width: int) -> Iterable[tuple[str, str]]:
             told.add(step)
             head = f"  {len(told)}. "
             title = f"{CHECKS[finding.group].title}, {_name(finding)}: "
-            for line in _wrapped(head + title + step, " " * len(head), width):
+            for line in wrapped(head + title + step, " " * len(head), width):
                 yield line, COLOURS[state]
     if told:
         yield "", ""
-    yield from ((line, COLOURS[worst(findings)]) for line in _wrapped(summary(findings), "", width))
+    yield from ((line, COLOURS[worst(findings)]) for line in wrapped(summary(findings), "", width))
 
 
 def summary(findings: list[Finding]) -> str:
@@ -76,7 +76,8 @@ def _name(finding: Finding) -> str:
     return finding.check.partition(".")[2].replace("_", " ")
 
 
-def _wrapped(text: str, indent: str, width: int) -> list[str]:
+def wrapped(text: str, indent: str, width: int) -> list[str]:
+    """Break a text into lines of `width` columns, all but the first indented; words that do not fit are cut."""
     return textwrap.wrap(
         text, width, subsequent_indent=indent, break_long_words=True, break_on_hyphens=False, drop_whitespace=True,
         expand_tabs=False, replace_whitespace=False,
