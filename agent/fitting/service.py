@@ -87,10 +87,15 @@ class Own:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def stop(self) -> None:
-        """End it, and wait until it has."""
+        """End it, and wait until it has; also one on this store that somebody else started."""
+        if self._process is None:
+            self._stop_other()
+        self.close()
+
+    def close(self) -> None:
+        """End what we started."""
         process, self._process = self._process, None
         if process is None:
-            self._stop_left()
             return
         process.terminate()
         try:
@@ -99,25 +104,18 @@ class Own:
             process.kill()
             process.wait()
 
-    def _stop_left(self) -> None:
-        """End an agent on this store that an earlier run left, whose terminal was closed."""
+    def _stop_other(self) -> None:
+        """End an agent on this store that somebody started by hand, or that an earlier run left."""
         try:
-            os.kill(client.status(self._store, 5.0).pid, signal.SIGTERM)
+            number = client.status(self._store, 5.0).pid
+            os.kill(number, signal.SIGTERM)
         except (LocalError, ProcessLookupError):
             return
         deadline_ns = clock.monotonic_ns() + round(STOP_S * NS_PER_S)
-        while clock.monotonic_ns() < deadline_ns:
-            try:
-                client.status(self._store, 5.0)
-            except LocalError:
-                return
+        while Path(f"/proc/{number}").exists() and clock.monotonic_ns() < deadline_ns:
             clock.wait(_never, LOOK_S)
 
     def disable(self) -> None:
-        """End it."""
-        self.stop()
-
-    def close(self) -> None:
         """End it."""
         self.stop()
 
