@@ -93,7 +93,7 @@ def header(tick: Tick, width: int) -> list[Text]:
     if tick.power is not None and tick.power.volts_of_12 is not None:
         parts.append(f"{tick.power.volts_of_12:.1f} V")
     bad = [d.name.partition(":")[0] for d in tick.devices if d.state in ("lost", "barred")]
-    parts += [f"{name} LOST" for name in bad]
+    parts += [f"{bad[0]} LOST"] if len(bad) == 1 else [f"{len(bad)} DEVICES LOST"] if bad else []
     parts.append(_sync_word(tick))
     second = Text(" · ".join(parts), no_wrap=True, style=_LOUD if tick.crash or bad else "")
     second.truncate(width, overflow="ellipsis")

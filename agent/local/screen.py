@@ -65,19 +65,23 @@ class Lines(ScrollView, can_focus=True):
         width = self.size.width
         if at >= len(self._lines):
             return Strip.blank(width, self.rich_style)
-        segments = self._lines[at].render(self.app.console)
-        return Strip(list(segments)).apply_style(self.rich_style).adjust_cell_length(width, self.rich_style)
+        line = self._lines[at].copy()
+        line.stylize(line.style)  # a text without spans is rendered without its style
+        strip = Strip(list(line.render(self.app.console))).apply_style(self.rich_style)
+        return strip.adjust_cell_length(width, self.rich_style)
 
 
 class Live(App[None]):
     """The live view; `watch` gives ticks until the agent ends and raises LocalError."""
 
+    TITLE = "roadwitness live"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #header { height: 2; }
     #keys { height: 1; }
     #body { height: 1fr; }
-    Lines { border: round $foreground; border-title-style: bold; height: 1fr; padding: 0; scrollbar-size-vertical: 1; }
+    Lines { border: round $foreground; border-title-style: bold; height: 1fr; padding: 0;
+            scrollbar-size-vertical: 1; scrollbar-gutter: stable; overflow-x: hidden; }
     Lines:focus { border: heavy $foreground; }
     #right { width: 9fr; }
     #left { width: 10fr; }
