@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,9 +29,9 @@ if os.geteuid() != 0:
 @pytest.fixture(scope="session")
 def work() -> Iterator[Path]:
     """Return a folder on a disk: packages and roots are larger than what fits into memory."""
-    folder = BUILD / "package-test"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    BUILD.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=BUILD, prefix="package-test-"))
+    folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -32,12 +32,14 @@ exit 0
 """
 
 
-def built(version: str, out: Path, *, source: Path = CHECKOUT, trust: Path | None = None) -> Path:
-    """Build the box's package as `version`, quickly packed; return it."""
-    command = [sys.executable, str(source / "packaging" / "build.py"), "--version", version, "--out", str(out)]
+def built(
+    version: str, out: Path, *, source: Path = CHECKOUT, trust: Path | None = None, package: str = "roadwitness"
+) -> Path:
+    """Build a package as `version`, quickly packed; return it."""
+    command = [sys.executable, str(source / "packaging" / "build.py"), package, "--version", version, "--out", str(out)]
     command += ["--level", "0", *(["--trust", str(trust)] if trust else [])]
     subprocess.run(command, check=True)
-    return out / f"roadwitness_{version}_amd64.deb"
+    return out / f"{package}_{version}_amd64.deb"
 
 
 def needs(package: Path) -> list[str]:

@@ -77,7 +77,6 @@ def test_neighbouring_versions_understand_each_other(before: Path, drive: Path, 
     with receiver(desk, database) as port:
         sent = roadwitness(box, *replay, "--uplink", f"mqtt://127.0.0.1:{port}", "--wait", "120")
     assert sent.returncode == 0, sent.stderr
-    assert json.loads(sent.stdout)["sync"]["behind"] == 0, sent.stdout
     with closing(sqlite3.connect(store / "store.db")) as kept, closing(sqlite3.connect(folder / "receiver.db")) as held:
         count = "SELECT COUNT(*) FROM entry"
         assert kept.execute(count).fetchone() == held.execute(count).fetchone()
