@@ -203,7 +203,7 @@ def _ask_everything(desk: Desk, box: Box, device: str) -> None:
     Restarting(box.folder / VIDEO)
     assert desk.over(device, asked).asked.state == "done"
 
-    span = [clock.iso_utc(t) for t in (begun_ns, begun_ns + 2 * S)]
+    span = [clock.iso_utc(t) for t in (begun_ns, clock.wall_ns())]
     track = desk.over(device, desk.ask(device, "track", "--from", span[0], "--to", span[1]))
     assert track.asked.state == "done", track.asked.detail
     assert {"track.csv", "track.gpx", "manifest.sig"} <= {f.name for f in track.files}
