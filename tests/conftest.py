@@ -55,7 +55,8 @@ LONG = [
     "sim_wires",
 ]
 
-BY_NAME = {"kernel", "packaging"}  # folders that need minutes and machines of their own: collected where the command names them
+# Folders that need minutes and machines of their own: collected where the command names them.
+BY_NAME = {"kernel", "packaging"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
