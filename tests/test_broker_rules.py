@@ -37,7 +37,7 @@ from agent.sync import Sync, SyncSettings, SyncThread
 from agent.tls import Moment, client_context
 from receiver import commands, devices
 from receiver.authority import enrolling, folder, revoking
-from receiver.authority.brokerconfig import RECEIVERS
+from receiver.authority.brokerconfig import MOST_PACKET, RECEIVERS
 from receiver.mqtt import Reception
 from tests.enrolling import DAY_NS, Insurer, broker_of
 from tests.sample_records import some
@@ -76,6 +76,7 @@ class Peer:
     answered: dict[int, int] = field(default_factory=dict)
     granted: dict[int, list[int]] = field(default_factory=dict)
     up: threading.Event = field(default_factory=threading.Event)
+    down: threading.Event = field(default_factory=threading.Event)
 
     def publish(self, name: str, payload: bytes = b"x", retain: bool = False) -> int:
         """Publish and return the broker's reason."""
@@ -99,6 +100,7 @@ def peer(insurer: Insurer, pair: dict[str, Path], name: str, will: str = "") -> 
     if will:
         client.will_set(will, b"gone", qos=1, retain=True)
     client.on_connect = lambda *a: one.up.set() if a[3].value == 0 else None
+    client.on_disconnect = lambda *_: one.down.set()
     client.on_message = lambda _, __, m: one.heard.append((m.topic, m.payload))
     client.on_publish = lambda _, __, mid, reason, ___: one.answered.update({mid: reason.value})
     client.on_subscribe = lambda _, __, mid, reasons, ___: one.granted.update({mid: [r.value for r in reasons]})
@@ -198,6 +200,13 @@ def test_a_device_under_the_name_of_another_throws_nobody_out(insurer: Insurer) 
         assert a.publish(topic(ONE, "birth")) in (0, 16)
         assert b.publish(topic(OTHER, "birth")) in (0, 16)
         assert a.publish(topic(ONE, "birth")) in (0, 16)
+
+
+def test_a_packet_beyond_every_message_of_ours_ends_the_connection(insurer: Insurer) -> None:
+    with peer(insurer, insurer.pair("device", ONE), "a") as a:
+        assert a.publish(topic(ONE, "birth"), bytes(MOST_PACKET - 100)) in (0, 16)
+        a.client.publish(topic(ONE, "birth"), bytes(MOST_PACKET + 1), qos=1)
+        until(a.down.is_set, "it is thrown out")
 
 
 def test_a_device_that_asks_for_the_receivers_share_gets_none_of_it(insurer: Insurer, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_no_byte_of_a_signed_answer_can_be_altered(at: int, byte: int) -> None:
             answers.signer("ack", bytes(signed), TRUSTED)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_it_drops_doubles_reorders_and_plays_back_everything_arrives(
     tmp_path_factory: pytest.TempPathFactory, seed: int

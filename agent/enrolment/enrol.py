@@ -60,6 +60,7 @@ def enrol(
         receiver = check_address(receiver)
     except ValueError as e:
         raise ConfigError(str(e)) from e
+    store = store.absolute()  # settings are read elsewhere
     read = read_code(code)
     wanted = asking.fingerprint(fingerprint) if fingerprint else read.mark
     signer = signer_of(store)

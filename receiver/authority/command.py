@@ -159,9 +159,12 @@ def revoke(
 ) -> None:
     """Let certificates count no more. The device can enrol again with a new code; `receiver block` keeps it out."""
     from agent import clock
+    from receiver import access
+    from receiver.access import LOCAL, Look
     from receiver.authority import enrolling, revoking
 
     settings, engine = settings_of(config, database), open_database(config, database)
+    access.append(engine, Look(_user(), LOCAL, name[:64], "", "enrolment", "revoked"), clock.wall_ns())
     with engine.begin() as connection:
         count = enrolling.revoke(connection, name, reason, clock.wall_ns())
     if not count:
@@ -240,6 +243,8 @@ def enrolment_code(
 
     from agent import clock
     from agent.enrolmentmessages import mark_of
+    from receiver import access
+    from receiver.access import LOCAL, Look
     from receiver.authority import codes, folder
 
     settings, now_ns = settings_of(config, database), clock.wall_ns()
@@ -248,8 +253,10 @@ def enrolment_code(
         raise RoadwitnessError(f"--device {device!r}: is no name of a device, e.g. {_DEVICE}")
     # pages behind a public authority need no mark, and boxes that have one recognise ours by it alone
     mark = mark_of(authority.root.public_bytes(Encoding.DER)) if folder.gave(authority, settings.http) else ""
-    with open_database(config, database).begin() as connection:
-        code = codes.make(connection, actor or _user(), hours, now_ns, device, mark)
+    engine, who = open_database(config, database), actor or _user()
+    access.append(engine, Look(who, LOCAL, device, "", "enrolment", "code"), now_ns)
+    with engine.begin() as connection:
+        code = codes.make(connection, who, hours, now_ns, device, mark)
     until = iso_utc(now_ns + round(hours * 3600e9))
     if as_json:
         print_json({"code": str(code), "until": until, "device": device})
