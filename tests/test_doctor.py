@@ -77,6 +77,8 @@ def test_an_agent_that_hangs_is_told_and_its_devices_are_unknown(box: Box, monke
 
 def test_a_store_that_is_locked_by_an_agent_without_a_socket_is_not_disturbed(box: Box) -> None:
     with Store.open(box.store):
+        if f":{(box.store / 'store.lock').stat().st_ino} " not in Path("/proc/locks").read_text():
+            pytest.skip("/proc/locks names other inodes than this file system")
         findings = box.examined("can", "services")
     states = {f.check: (f.state, f.advice) for f in findings}
     assert states["services.agent"] == ("fail", "agent_not_asked")

@@ -45,7 +45,7 @@ def doctor(
     ),
 ) -> None:
     """Examine this box: power, clock, storage, CAN, adapter, satellites, sensors, cameras, network, services."""
-    from agent.doctor import Context, examine, worst
+    from agent.doctor import Context, worst
 
     context = Context(
         store=store, config=config, dashcam=dashcam, groups=_groups(only), bit_rates=bit_rates or fix
@@ -53,15 +53,34 @@ def doctor(
     if watch:
         _watch(context, as_json)
         return
-    findings = examine(context)
+    findings = _examined(context, quietly=as_json)
     done = _repair(findings, context, yes, as_json) if fix else []
     if any(repair["done"] for repair in done):
-        findings = examine(context)
+        findings = _examined(context, quietly=as_json)
     if as_json:
         typer.echo(json.dumps(_plain(findings) | ({"repairs": done} if fix else {})))
     else:
         _print(findings)
     raise typer.Exit(EXIT[worst(findings)])
+
+
+def _examined(context: "Context", *, quietly: bool) -> "list[Finding]":
+    """Examine; on a terminal say meanwhile what is still awaited."""
+    from agent.doctor import examine
+    from agent.doctor.examine import CHECKS
+
+    if quietly or not sys.stdout.isatty():
+        return examine(context)
+    from rich.console import Console
+
+    left = [check.title for group, check in CHECKS.items() if not context.groups or group in context.groups]
+    with Console().status(f"Examining: {', '.join(left)}") as shown:
+
+        def told(group: str, _: "list[Finding]") -> None:
+            left.remove(CHECKS[group].title)
+            shown.update(f"Examining: {', '.join(left)}")
+
+        return examine(context, told)
 
 
 def _groups(only: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The cameras: what the dashcam says of each, or, where no dashcam runs, what each gives when it is opened."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,10 @@ def examine(seen: Seen) -> Iterator[Finding]:
             yield well("camera.configured", "no camera is configured", cameras=0)
         return
     folder = seen.context.store / VIDEO
+    if not os.access(seen.context.store, os.X_OK):
+        text = f"{seen.context.store}: this user may not look into it"
+        yield ill("unknown", "camera.dashcam", "not_permitted", text)
+        return
     if is_withheld(folder):
         yield ill("warn", "camera.consent", "camera_withheld", "the owner does not agree to video")
         return

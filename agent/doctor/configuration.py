@@ -15,7 +15,9 @@ def examine(seen: Seen) -> Iterator[Finding]:
     """Judge agent.toml and dashcam.toml as their processes would read them, and what they come to."""
     file = str(seen.config or "agent.toml")
     if seen.settings is None:
-        yield ill("fail", "config.file", "config_wrong", seen.config_trouble, file=file)
+        denied = "Permission denied" in seen.config_trouble
+        state, code = ("unknown", "not_permitted") if denied else ("fail", "config_wrong")
+        yield ill(state, "config.file", code, seen.config_trouble, file=file)  # type: ignore[arg-type]
     else:
         try:
             names = [make().name for make in makers(seen.settings.drivers, config_dir())]

@@ -14,7 +14,7 @@ from agent.config import config_dir, settings_file
 from agent.dashcam.settings import DashcamConfig, load_dashcam
 from agent.devices import makers
 from agent.doctor.context import Context
-from agent.errors import ConfigError, RoadwitnessError
+from agent.errors import ConfigError, RoadwitnessError, StoreError
 from agent.local.client import HangingDaemonError, LocalError, NoDaemonError, status
 from agent.local.messages import Device, Status
 from agent.settings import AgentConfig, load_agent
@@ -112,7 +112,10 @@ class Seen:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """Open the store for reading, beside its writer; raise StoreError."""
-        store = Store.open(self.context.store, read_only=True)
+        try:
+            store = Store.open(self.context.store, read_only=True)
+        except OSError as error:  # a folder that this user may not enter
+            raise StoreError(f"{self.context.store}: {error.strerror or error}; run it with sudo") from error
         try:
             yield store
         finally:

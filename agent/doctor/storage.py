@@ -34,6 +34,9 @@ def examine(seen: Seen) -> Iterator[Finding]:
         return
     yield from _room(seen, folder)
     yield from _wear(seen, folder)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        yield ill("unknown", "storage.store", "not_permitted", f"{folder}: this user may not look into it")
+        return
     yield from _key(folder)
     yield from _whole(seen, folder)
 
