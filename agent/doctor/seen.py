@@ -15,7 +15,7 @@ from agent.dashcam.settings import DashcamConfig, load_dashcam
 from agent.devices import makers
 from agent.doctor.context import Context
 from agent.errors import ConfigError, RoadwitnessError, StoreError
-from agent.local.client import HangingDaemonError, LocalError, NoDaemonError, status
+from agent.local.client import HangingDaemonError, LocalError, NoAccessError, NoDaemonError, status
 from agent.local.messages import Device, Status
 from agent.settings import AgentConfig, load_agent
 from agent.store import Store
@@ -63,6 +63,7 @@ class Seen:
     held: bool = False  # somebody runs on this store and holds its wires
     agent_trouble: str = ""  # why it cannot be asked
     agent_hangs: bool = False
+    agent_denied: bool = False  # this user may not ask it, which says nothing of how it is
     deadline_ns: int = 0  # monotonic; the check is given up then
     release: list[Callable[[], None]] = field(default_factory=list)  # what closes that which a check opens
 
@@ -141,7 +142,13 @@ def look_around(context: Context) -> Seen:
     except NoDaemonError as error:
         return replace(seen, held=_locked(context), agent_trouble=str(error))
     except LocalError as error:
-        return replace(seen, held=True, agent_trouble=str(error), agent_hangs=isinstance(error, HangingDaemonError))
+        return replace(
+            seen,
+            held=True,
+            agent_trouble=str(error),
+            agent_hangs=isinstance(error, HangingDaemonError),
+            agent_denied=isinstance(error, NoAccessError),
+        )
     return replace(seen, status=first, later=Later(context.store, first), held=True)
 
 

@@ -30,6 +30,8 @@ def _agent(seen: Seen) -> Iterator[Finding]:
     if status is None:
         if seen.agent_hangs:
             yield ill("fail", "services.agent", "agent_hangs", "it listens and does not answer")
+        elif seen.agent_denied:
+            yield ill("unknown", "services.agent", "agent_not_asked", seen.agent_trouble)
         elif seen.held:
             yield ill("fail", "services.agent", "agent_not_asked", seen.agent_trouble)
         else:
