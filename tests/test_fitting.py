@@ -443,7 +443,7 @@ def test_a_step_that_fails_is_done_again_left_out_with_a_reason_or_stands_on_the
     assert done.count("vin") == 2
     assert [i.state for i in fitting.progress.done["vin"]] == ["fail"]
     assert fitting.progress.done["vin"][0].value == "device x: it is broken; mend it"
-    assert fitting.progress.done["binding"][0].value == "left out: because"
+    assert fitting.progress.done["binding"][0].value == "because"
     done = steps(monkeypatch, {"vin": fails})
     with pytest.raises(RoadwitnessError, match="stopped at Vehicle"):
         run(fitting_of(tmp_path, Said("q")))

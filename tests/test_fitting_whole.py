@@ -163,7 +163,7 @@ def test_a_box_is_fitted_accepted_and_at_last_reset(
         assert {n for n, s in drive.items() if s != "pass"} == {"Mount", "Cameras"}, driver.out.getvalue()
         assert states["vin", "VIN"] == ("pass", f"{VIN}: the car tells the same")
         assert states["binding", "Binding"] == ("pass", f"{device} is bound to {VIN}")
-        assert states["mount", "Mount"] == ("skip", "left out: learned on the way")
+        assert states["mount", "Mount"] == ("skip", "learned on the way")
         for path in fitting.made.values():
             verified = verify(path)
             assert verified.shown

@@ -226,7 +226,7 @@ class Acceptance:
         if not self._expected.imu_hz:
             return Check(name, "absent", "no motion sensor is configured")
         if not self._expected.mount:
-            return Check(name, "skip", "left out")
+            return Check(name, "skip", "with the step Mount")
         confidence = self._mount or 0.0
         done = confidence >= self._rules.confidence
         advice = "Fix the box firmly, then start off and brake firmly on a straight road a few times."

@@ -140,7 +140,7 @@ def enrolment(fitting: Fitting) -> list[Item]:
     known, life = configuration.settings.enrolment, TlsFolder(fitting.store).life()
     now = of_machine(fitting.store)
     if known.receiver and life is not None and life.ends_utc_ns > now.utc_ns and not given.code:
-        said = f"enrolled at {known.receiver} already, certificate until {iso_utc(life.ends_utc_ns)}"
+        said = f"enrolled at {known.receiver} already, certificate until {iso_utc(life.ends_utc_ns)[:10]}"
         return _shown(fitting, item("enrolment", "Enrolment", "pass", said))
     url = talk.ask("[enrolment] url", "Address of the receiver (https://…)", given.url or known.receiver)
     code = talk.ask("[enrolment] code", "One-time code for enrolment", given.code)
@@ -149,5 +149,5 @@ def enrolment(fitting: Fitting) -> list[Item]:
     for table, values in done.settings.items():
         configuration.put(table, values)
     configuration.write()
-    said = f"{done.device}, certificate until {iso_utc(done.ends_utc_ns)}, sends to {done.broker}"
+    said = f"{done.device}, certificate until {iso_utc(done.ends_utc_ns)[:10]}, sends to {done.broker}"
     return _shown(fitting, item("enrolment", "Enrolment", "pass", said))

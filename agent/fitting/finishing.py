@@ -109,10 +109,14 @@ def _sheet(fitting: Fitting, status: Status, items: list[Item], photos: list[Pho
         public_key=key.hex(),
         vin=progress.vin,
         by=progress.by[:200],
-        started=clock.iso_utc(progress.started_utc_ns) if known else "",
-        ended=clock.iso_utc(clock.wall_ns()) if known else "",
+        started=_time(progress.started_utc_ns) if known else "",
+        ended=_time(clock.wall_ns()) if known else "",
         versions={"roadwitness": version("roadwitness"), "agent": status.version},
         consent=progress.consent[:500],
         items=items,
         photos=photos,
     )
+
+
+def _time(utc_ns: int) -> str:
+    return clock.iso_utc(utc_ns // NS_PER_S * NS_PER_S).replace(".000Z", "Z")

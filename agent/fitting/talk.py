@@ -168,4 +168,5 @@ def line(row: Row) -> RenderableType:
 
 def rows_of(items: Sequence[Item]) -> list[Row]:
     """Return the lines of items."""
-    return [(item.state, item.name, item.value, item.advice) for item in items]
+    said = ((i, f"left out: {i.value}" if i.state == "skip" else i.value) for i in items)
+    return [(i.state, i.name, value, i.advice) for i, value in said]

@@ -70,6 +70,6 @@ def _done(fitting: Fitting, step: Step) -> list[Item]:
 
 
 def _left_out(fitting: Fitting, step: Step, reason: str) -> list[Item]:
-    items = [item(step.name, step.title, "skip", f"left out: {reason}")]
+    items = [item(step.name, step.title, "skip", reason)]
     fitting.talk.rows(rows_of(items))
     return items
