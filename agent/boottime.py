@@ -10,13 +10,12 @@ import numpy as np
 
 from agent import channels
 from agent.blocks import Block
-from agent.clock import NS_PER_S
+from agent.clock import EARLIEST_NS, NS_PER_S
 from agent.records import Clock, TimeQuality
 
 GNSS_TIME: Final = channels.number("Gnss.Time")
 TIME_ACCURACY: Final = channels.number("Gnss.TimeAccuracy")
 GPS_WEEKS_1024_NS: Final = 1024 * 7 * 86_400 * NS_PER_S
-EARLIEST_NS: Final = 1_735_689_600 * NS_PER_S  # 2025-01-01: no live device of ours is older
 PLAUSIBLE_NS: Final = 946_684_800 * NS_PER_S  # 2000-01-01: below this a time is a counter, not a date
 # NMEA and CAN receivers without a pulse per second report 50-300 ms late; the bound that DESIGN promises.
 UNCERTAINTY_NS: Final = 300_000_000

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 
 NS_PER_S = 1_000_000_000
+EARLIEST_NS = 1_735_689_600 * NS_PER_S  # 2025-01-01: no live device of ours is older
 
 
 def monotonic_ns() -> int:

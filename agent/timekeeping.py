@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from agent import clock
-from agent.boottime import EARLIEST_NS, BootTime
-from agent.clock import NS_PER_S
+from agent.boottime import BootTime
+from agent.clock import EARLIEST_NS, NS_PER_S
 from agent.records import Clock
 
 SAVED_FILE: Final = "last-utc"  # in the store's folder: ns since 1970, the newest time that was known for sure

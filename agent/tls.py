@@ -13,8 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from cryptography import x509
 
-from agent.boottime import EARLIEST_NS
-from agent.clock import NS_PER_S, iso_utc
+from agent.clock import EARLIEST_NS, NS_PER_S, iso_utc
 from agent.errors import ConfigError
 
 _NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, openssl/x509_vfy.h

@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from agent import clock
-from agent.boottime import EARLIEST_NS
-from agent.clock import NS_PER_S, iso_utc
+from agent.clock import EARLIEST_NS, NS_PER_S, iso_utc
 from agent.devices import GpsSettings
 from agent.doctor.finding import Facts, Finding, ill, well
 from agent.doctor.seen import Seen

@@ -4,8 +4,7 @@ from collections.abc import Generator, Iterator
 from typing import Final
 
 from agent import clock
-from agent.boottime import EARLIEST_NS
-from agent.clock import NS_PER_S, iso_utc
+from agent.clock import EARLIEST_NS, NS_PER_S, iso_utc
 from agent.doctor.finding import Finding, ill, well
 from agent.doctor.seen import Seen
 from agent.local.messages import Utc

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agent import clock
-from agent.boottime import EARLIEST_NS
+from agent.clock import EARLIEST_NS
 from agent.errors import StoreError
 from agent.store import Store
 from agent.timekeeping import SAVED_FILE
