@@ -315,7 +315,7 @@ class Reception(threading.Thread):
 
     def _publish(self, outgoing: list[Outgoing]) -> None:
         for topic, payload, retain in outgoing:
-            what = messages.address(topic).what
+            what = topic.rpartition("/")[2]
             signs = self._key if what in answers.PREFIXES else None
             self._link.publish(topic, payload if signs is None else answers.sign(what, payload, signs), retain=retain)
 
