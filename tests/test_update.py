@@ -341,6 +341,7 @@ def test_what_failed_is_not_tried_again_by_itself_and_a_newer_one_is(machine: Ma
     assert updater(machine, url=vendor.url).update().verdict == "rolled_back"
     assert updater(machine, url=vendor.url).update().verdict == "waiting"
     assert updater(machine, url=vendor.url).update(asked=True).verdict == "rolled_back"
+    assert not list((machine.place.state / "download").glob("*.deb"))
     vendor.offer("1.1.1")
     assert updater(machine, url=vendor.url).update().verdict == "installed"
 

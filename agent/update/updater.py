@@ -224,7 +224,8 @@ class Updater:
 
     def _keep(self, state: State) -> Said:
         trees.point(self.place, trees.GOOD, state.version)
-        save(self.place.state, msgspec.structs.replace(state, phase="registering"))
+        refused = {v: why for v, why in load(self.place.state).refused.items() if v != state.version}
+        save(self.place.state, msgspec.structs.replace(state, phase="registering", refused=refused))
         detail = f"roadwitness {state.version} is installed and healthy; {state.previous} is kept"
         self._tell(state, "installed", detail)
         return Said("installed", detail, state.version)
@@ -243,6 +244,8 @@ class Updater:
     def _refuse(self, version: str, reason: str) -> None:
         state = load(self.place.state)
         refused = {**state.refused, version: reason}
+        for package in (self.place.state / "download").glob("roadwitness_*.deb"):
+            package.unlink(missing_ok=True)  # as large as what it is fetched for
         save(self.place.state, msgspec.structs.replace(state, phase="idle", refused=refused))
 
     def _tell(self, state: State, result: Literal["installed", "rolled_back"], detail: str) -> None:
