@@ -221,7 +221,7 @@ ROWS = [
     ),
     Row("the interface is down", socketcan(up=False), "fail", "can_down", "ip link set can0 up"),
     Row("the overlay is not loaded", socketcan(none=1), "fail", "can_missing", "config.txt"),
-    Row("no bit rate was set", socketcan(bit_rate=None), "fail", "can_no_bit_rate", "bitrate 500000"),
+    Row("no bit rate was set", socketcan(bit_rate=None, up=False), "fail", "can_no_bit_rate", "bitrate 500000"),
     Row("the wrong bit rate drove it off", socketcan(state="bus-off"), "fail", "can_bus_off", "short or a swap"),
     Row("it acknowledges frames", socketcan(listen_only=False), "warn", "can_not_listen_only", "listen-only on"),
     Row("no termination", socketcan(received_errors=128, state="error-passive"), "fail", "can_errors", "60 Ω"),

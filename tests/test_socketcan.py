@@ -248,13 +248,17 @@ def test_damaged_messages_of_the_kernel_raise_nothing(noise):
 
 def test_an_interface_that_acknowledges_or_has_no_bit_rate_is_reported(monkeypatch, datagrams):
     timing = attribute(1, struct.pack("=8I", 250_000, *[0] * 7))
+    flags = {"unset": 0}  # the kernel lets no controller up without its bit rate
     states = {
         "normal": timing + attribute(5, struct.pack("=II", 2, 0)),
         "listening": timing + attribute(5, struct.pack("=II", 2, 2)),
         "unset": b"",
+        "slcand": b"",  # sets the rate in the adapter, past the kernel (Linux 6.0 and later call it "can", too)
         "off": timing + attribute(4, struct.pack("=I", 3)),
     }
-    monkeypatch.setattr("drivers.can.socketcan.link_of", lambda name: parse_link(newlink(states[name])))
+    monkeypatch.setattr(
+        "drivers.can.socketcan.link_of", lambda name: parse_link(newlink(states[name], flags=flags.get(name, 1)))
+    )
 
     def opened(name: str, transmit: bool = False) -> SocketCan:
         wire = SocketCan(CanSettings(channel=name, transmit=transmit), lambda *_: datagrams.inner.dup())
@@ -268,6 +272,7 @@ def test_an_interface_that_acknowledges_or_has_no_bit_rate_is_reported(monkeypat
     assert "cannot be sent" in opened("listening", transmit=True).notes[0]
     with pytest.raises(DriverError, match="no bit rate is set; try `ip link set unset up type can bitrate"):
         opened("unset")
+    assert opened("slcand").bit_rate is None
     with pytest.raises(DriverError, match="bus-off"):
         opened("off")
 

@@ -79,7 +79,7 @@ def _interface(settings: CanSettings, name: str, link: Link | None) -> Generator
         text = f"there is no interface {settings.channel}"
         yield ill("fail", "can.interface", "can_missing", text, device=name, **told)
         return False
-    if link.kind == "can" and link.bit_rate is None:
+    if link.lacks_bit_rate:
         yield ill("fail", "can.interface", "can_no_bit_rate", "no bit rate is set", device=name, **told)
         return False
     if not link.up:

@@ -41,6 +41,11 @@ class Link:
     happened: dict[str, int] = field(default_factory=dict)  # since the interface was made: bus_error, bus_off …
     sample_point: float | None = None  # share of a bit's time; None where the kernel does not say
 
+    @property
+    def lacks_bit_rate(self) -> bool:
+        """Whether nobody has set one: no controller comes up so, but slcand sets an adapter's past the kernel."""
+        return self.kind == "can" and self.bit_rate is None and not self.up
+
 
 def link_of(name: str) -> Link | None:
     """Ask the kernel about the interface `name`; None when there is none."""

@@ -275,7 +275,7 @@ class SocketCan:
             )
         if link.listen_only and self._transmit:
             self.notes.append(f"{self._channel} is listen-only: requests cannot be sent; switch listen-only off")
-        if link.kind == "can" and link.bit_rate is None:
+        if link.lacks_bit_rate:
             raise DriverError(
                 f"{self.name}: no bit rate is set; try `ip link set {self._channel} up type can bitrate 500000"
                 " listen-only on`"
