@@ -66,6 +66,16 @@ def test_a_box_that_is_well_passes_everything(box: Box) -> None:
     assert {f.group for f in findings} == set(BOX_GROUPS)
 
 
+def test_the_daemon_itself_opens_no_camera(box: Box) -> None:
+    box.camera(t_ns=monotonic_ns() - 90 * S)
+    (box.store / "film").touch()
+    box.dashcam.write_text(f'[cameras.front]\nsource = "{box.store}/film"\n')
+    with daemon(box):
+        inside, outside = box.examined("camera", inside=True), box.examined("camera")
+    assert [f.advice for f in inside] == ["dashcam_not_running"]
+    assert [f.advice for f in outside] == ["dashcam_not_running", "camera_file"]
+
+
 def test_an_agent_that_hangs_is_told_and_its_devices_are_unknown(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen_module, "ASK_S", 0.3)
     with daemon(box, answers=0):

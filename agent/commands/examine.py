@@ -30,7 +30,8 @@ class Examining:
 
     def read(self, wanted: DoctorArguments) -> Found:
         """Return what was found; raise RoadwitnessError."""
-        findings = examine(Context(store=self._folder, config=self._config, groups=tuple(wanted.groups)))
+        context = Context(store=self._folder, config=self._config, groups=tuple(wanted.groups), inside=True)
+        findings = examine(context)
         findings = sorted(findings, key=lambda f: STATES.index(f.state))
         rows = Redactor().plain([msgspec.to_builtins(f) | {"next": next_step(f)} for f in findings])
         counted = Counter(f.state for f in findings)

@@ -83,6 +83,8 @@ def _ourselves(seen: Seen, name: str, camera: CameraSettings) -> Iterator[Findin
         text = f"{camera.source} is not there"
         yield ill("fail", "camera.picture", "camera_missing", text, device=device, source=camera.source)
         return
+    if seen.context.inside:
+        return
     wish = Wish(camera.source, camera.width, camera.height, camera.fps, pace=camera.pace, loop=True)
     try:
         yield _looked(seen, wish, camera, device)

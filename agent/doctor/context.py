@@ -22,4 +22,5 @@ class Context:
     kernel_error_ns: Callable[[], int | None] = clock.kernel_error_ns
     groups: tuple[str, ...] = ()  # only these; () is all
     limit_s: float = 28.0  # for everything together
+    inside: bool = False  # the daemon examines its own box: no camera is opened, no library loaded for it
     bit_rates: bool = False  # also try rates on a silent CAN interface, which needs root and takes it down

@@ -87,7 +87,7 @@ def examine(context: Context, told: Callable[[str, list[Finding]], None] | None 
 
 def _warm(seen: Seen) -> None:
     """Load what checks load anyway: a library that is loaded beside a conversation with a device disturbs it."""
-    if seen.settings is None:
+    if seen.settings is None or seen.held:
         return
     tables = seen.settings.drivers
     can = {settings.interface for settings in (*tables.canbus.values(), *tables.obdcan.values())}
