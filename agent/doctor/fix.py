@@ -13,6 +13,7 @@ from typing import Final
 
 from agent.doctor.context import Context
 from agent.doctor.finding import Finding
+from agent.owner import as_owner
 
 COMMAND_S: Final = 30.0
 DASHCAM_UNIT: Final = "roadwitness-dashcam"
@@ -57,7 +58,8 @@ def _key(finding: Finding, context: Context) -> Repair:
 
     def close() -> str:
         try:
-            os.chmod(file, 0o600)
+            with as_owner(file.parent):
+                os.chmod(file, 0o600)
         except OSError as error:
             return f"{file}: {error.strerror or error}"
         return ""

@@ -1,6 +1,5 @@
 """Enrolment: a code and an address become a certificate, a broker, and whom this box believes."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -26,6 +25,7 @@ from agent.enrolmentmessages import (
 from agent.errors import ConfigError, StoreError, UplinkError
 from agent.link import parse_url
 from agent.messages import MessageError
+from agent.owner import as_owner
 from agent.tls import Moment
 
 STEP: Final = "enrolment"
@@ -61,6 +61,12 @@ def enrol(
     except ValueError as e:
         raise ConfigError(str(e)) from e
     store = store.absolute()  # settings are read elsewhere
+    _made(store)
+    with as_owner(store):
+        return _enrol(store, receiver, code, now, fingerprint, kind)
+
+
+def _enrol(store: Path, receiver: str, code: str, now: Moment, fingerprint: str, kind: keys.Kind) -> Enrolled:
     read = read_code(code)
     wanted = asking.fingerprint(fingerprint) if fingerprint else read.mark
     signer = signer_of(store)
@@ -88,7 +94,6 @@ def enrol(
     tls.put_in_force()
     try:
         answers.begin(store)
-        _give(store, store / answers.FILE)
     except OSError as e:
         raise StoreError(f"{store / answers.FILE}: cannot be written: {e.strerror}; check the disk, try again") from e
     trust = {"ca": str(tls.ca)} if wanted else {}
@@ -137,18 +142,15 @@ def understood(answer: bytes, device: str, receiver: str) -> Granted:
 
 def signer_of(store: Path) -> Signer:
     """Return who the box is, making its record key at the first call; raise StoreError."""
-    try:
-        store.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as e:
-        raise StoreError(f"{store}: cannot be made: {e.strerror}; use sudo") from e
-    key: Ed25519PrivateKey = identity.load_or_create_key(store)
-    _give(store, store / identity.KEY_FILE)
+    _made(store)
+    with as_owner(store):
+        key: Ed25519PrivateKey = identity.load_or_create_key(store)
     public = chain.public_bytes(key)
     return Signer(chain.device_id(public), public, key.sign)
 
 
-def _give(store: Path, path: Path) -> None:
-    """Give a file that root wrote to the owner of the store."""
-    if os.geteuid() == 0:
-        of = store.stat()
-        os.chown(path, of.st_uid, of.st_gid)
+def _made(store: Path) -> None:
+    try:
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        raise StoreError(f"{store}: cannot be made: {e.strerror}; use sudo") from e

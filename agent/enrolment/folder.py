@@ -42,11 +42,10 @@ class Life(NamedTuple):
 
 
 class TlsFolder:
-    """The identity in the store's folder; files that root writes belong to the owner of that folder."""
+    """The identity in the store's folder; who writes it is the owner of that folder (agent.owner)."""
 
     def __init__(self, store: Path) -> None:
         self.path = store / FOLDER
-        self._store = store
 
     @property
     def pair(self) -> tuple[Path, Path]:
@@ -133,31 +132,23 @@ class TlsFolder:
         partial = self.path / f".{name}.new"
         partial.unlink(missing_ok=True)
         os.symlink(target, partial)
-        self._own(partial)
         os.replace(partial, self.path / name)
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
             for folder in (self.path, path.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
-                self._own(folder)
             partial = path.with_name(f".{path.name}.new")
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            self._own(partial)
             os.replace(partial, path)
             sync_folder(path.parent)
             sync_folder(self.path)
         except OSError as e:
             raise StoreError(f"{path}: cannot be written: {e.strerror}; check the folder and its free space") from e
-
-    def _own(self, path: Path) -> None:
-        if os.geteuid() == 0:
-            of = self._store.stat()
-            os.chown(path, of.st_uid, of.st_gid, follow_symlinks=False)
 
 
 def _ns(moment: datetime) -> int:

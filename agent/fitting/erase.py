@@ -99,6 +99,8 @@ def _record_key(box: Box) -> Iterator[tuple[int, int]]:
 
 def _tls(box: Box) -> Iterator[tuple[int, int]]:
     folder = box.store / TLS
+    if folder.is_symlink():  # none of ours: what it leads to is not the box's
+        yield from _shred(folder)
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         yield from _shred(path)
     shutil.rmtree(folder, ignore_errors=True)
@@ -148,7 +150,8 @@ def _shred(path: Path) -> Iterator[tuple[int, int]]:
     size = 0
     if not path.is_symlink():
         size = path.stat().st_size
-        with path.open("r+b", buffering=0) as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "wb", buffering=0) as file:
             file.write(secrets.token_bytes(size))
             os.fsync(file.fileno())
     path.unlink()

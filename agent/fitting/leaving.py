@@ -18,6 +18,7 @@ from agent.fitting.erase import LIMIT, PARTS, Box
 from agent.fitting.service import Service, service_of
 from agent.fitting.word import Deed
 from agent.identity import KEY_FILE, load_or_create_key
+from agent.owner import as_owner
 from agent.settings import load_agent
 
 
@@ -88,7 +89,8 @@ def _end(plan: Plan, deed: Deed, *, erasing: bool, desk: Desk | None, quiet: boo
 def _name(box: Box) -> str:
     if not (box.store / KEY_FILE).exists():
         return ""
-    return device_id(public_bytes(load_or_create_key(box.store)))
+    with as_owner(box.store):
+        return device_id(public_bytes(load_or_create_key(box.store)))
 
 
 def _confirm(plan: Plan, device: str, erasing: bool, console: Console) -> None:

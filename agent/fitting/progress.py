@@ -10,6 +10,7 @@ from agent.clock import wall_ns
 from agent.errors import StoreError
 from agent.fitting.configuring import replace
 from agent.fitting.sheet import Item
+from agent.owner import as_owner
 
 FOLDER: Final = "fitting"  # in the folder of the store
 FILE: Final = "progress.json"
@@ -54,9 +55,11 @@ def load(store: Path) -> Progress | None:
 def save(store: Path, progress: Progress) -> None:
     """Keep it, durable on return; raise ConfigError where the disk refuses."""
     text = msgspec.json.format(msgspec.json.encode(progress), indent=1).decode() + "\n"
-    replace(folder_of(store) / FILE, text, MODE)
+    with as_owner(store):
+        replace(folder_of(store) / FILE, text, MODE)
 
 
 def forget(store: Path) -> None:
     """The fitting is over."""
-    (folder_of(store) / FILE).unlink(missing_ok=True)
+    with as_owner(store):
+        (folder_of(store) / FILE).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from agent.clock import monotonic_ns
 from agent.errors import StoreError
 from agent.fitting.sheet import Sealed, Sheet, short
 from agent.incident.folder import write_files
+from agent.owner import as_owner
 from agent.records import Health
 from agent.store import Store
 
@@ -69,7 +70,8 @@ def of_end(deed: Literal["removed", "reset"], by: str, reason: str) -> Word:
 
 def leave(folder: Path, word: Word) -> None:
     """Leave a word for the daemon that runs on the store in `folder`, durable on return; raise StoreError."""
-    write_files(folder, {FILE: msgspec.json.encode(word)})
+    with as_owner(folder):
+        write_files(folder, {FILE: msgspec.json.encode(word)})
 
 
 def left(folder: Path) -> bool:
