@@ -588,7 +588,7 @@ def test_a_box_whose_receiver_cannot_be_told_stays_as_it_is_unless_that_is_force
     last, service = word.of_end("reset", "Ann", "sold"), NoService()
     with pytest.raises(NotToldError, match="only on this box; nothing was changed"):
         end(box, service, last, erasing=True, seconds=0.2)  # type: ignore[arg-type]
-    assert service.did == ["disable", "start"]
+    assert service.did == ["stop", "start"]
     assert (box.store / "device.key").exists()
     done = end(box, service, last, erasing=True, offline=True, seconds=0.2)  # type: ignore[arg-type]
     assert (done.told, done.unsent > 0) == (False, True)

@@ -11,6 +11,7 @@ from agent.fitting.desk import Desk, DeskError
 from agent.fitting.erase import Box, Gone, erase
 from agent.fitting.service import Service
 from agent.fitting.word import Word
+from agent.owner import as_owner
 from agent.sending import Sending
 from agent.settings import AgentConfig, load_agent
 from agent.store import Store
@@ -92,9 +93,10 @@ def end(
     `offline` does not say that this is all right.
     """
     told("stopping the services")
-    service.disable()
+    service.stop()
     told("telling the receiver")
-    done = tell(box, last, seconds)
+    with as_owner(box.store):
+        done = tell(box, last, seconds)
     if not offline and not (done.told and (done.unsent == 0 or not erasing)):
         service.start()
         left = f"; {done.unsent} records or packages are only on this box" if done.unsent else ""
@@ -102,6 +104,7 @@ def end(
             f"device {done.device}: the receiver {'has not everything' if done.told else 'cannot be told'}{left}; "
             "nothing was changed. Find a network and try again, or lose it for good with --force-offline"
         )
+    service.disable()
     if desk is not None and done.device:
         told("unbinding")
         try:
