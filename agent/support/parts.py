@@ -64,7 +64,7 @@ def doctor(source: Source) -> Made:
 
 
 def _findings(source: Source) -> list[Any]:
-    return list(examine(Context(store=source.folder, config=source.config)))
+    return examine(Context(store=source.folder, config=source.config, inside=True))  # it may be the daemon that asks
 
 
 def log_of(unit: str) -> Part:
