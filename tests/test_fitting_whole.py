@@ -124,6 +124,7 @@ def insurer(tmp_path: Path) -> Iterator[Insurer]:
     made.close()
 
 
+@pytest.mark.timeout(300)  # a minute on a machine of its own; half of that the car drives
 def test_a_box_is_fitted_accepted_and_at_last_reset(
     insurer: Insurer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,7 +56,7 @@ def fit(
         talk.say(f"Going on with the fitting that was begun; done: {', '.join(TITLES[s] for s in before.done)}.")
     try:
         wizard.run(fitting)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EOFError):
         fitting.keep()
         raise ConfigError("stopped; start `roadwitness install` again: it goes on at this step") from None
     finally:

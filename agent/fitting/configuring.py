@@ -92,6 +92,8 @@ class Configuration:
     def write(self) -> None:
         """Check and write the text, durable on return, with the mode and owner of before; raise ConfigError."""
         makers(self.settings.drivers, config_dir())
+        if self.text == self.before:
+            return  # the agent that runs has read it
         replace(self.path, self.text)
         self.before = self.text
 

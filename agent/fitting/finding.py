@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
+from agent.dashcam.settings import load_dashcam
 from agent.doctor.advice import next_step
 from agent.doctor.examine import CHECKS, examine
 from agent.doctor.finding import Finding
+from agent.errors import ConfigError
 from agent.fitting.fitting import Fitting, item
 from agent.fitting.search import Found, search
 from agent.fitting.sheet import Item, ItemState
@@ -57,7 +59,20 @@ def devices(fitting: Fitting) -> list[Item]:
 
 
 def _item(one: Found) -> Item:
+    if one.what == "Camera" and one.settings["source"] not in _cameras():
+        advice = (
+            f'To film, add it to /etc/roadwitness/dashcam.toml: [cameras.front] source = "{one.settings["source"]}"'
+        )
+        return item("devices", one.what, "warn", f"{one.said}, which is not configured", f"{advice}, then start again.")
     return item("devices", one.what, "warn" if one.trouble else "pass", one.said, one.advice)
+
+
+def _cameras() -> set[str]:
+    """Return the sources of the configured cameras."""
+    try:
+        return {camera.source for camera in load_dashcam().cameras.values()}
+    except ConfigError:
+        return set()
 
 
 def _wire(one: Found) -> str:

@@ -29,14 +29,14 @@ _never: Final = threading.Event()
 
 
 def sheet(fitting: Fitting) -> list[Item]:
-    """Examine the network and what may have changed on the drive, sign the sheet, tell the receiver."""
+    """Examine what the steps before have brought about, sign the sheet, tell the receiver."""
     talk, progress = fitting.talk, fitting.progress
     status = fitting.running()
     if not progress.by:
         progress.by = talk.ask("by", "Who fitted the box (name, workshop)", fitting.answers.by)
-    before = {i.name: i.state for i in progress.done.get("wiring", [])}
-    found = [(of_finding("sheet", each), each.check.startswith(LATER)) for each in examine(fitting.context())]
-    last = [i for i, later in found if later or (i.state in ("fail", "warn") and before.get(i.name) != i.state)]
+    # the car is parked by now: what sleeps with it was examined before
+    findings = examine(fitting.context(*dict.fromkeys(name.partition(".")[0] for name in LATER)))
+    last = [of_finding("sheet", finding) for finding in findings if finding.check.startswith(LATER)]
     talk.rows(short_rows(last))
     photos = [taken(path) for path in _photos(fitting)]
     items = [each for step, ones in progress.done.items() if step != "sheet" for each in ones]

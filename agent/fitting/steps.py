@@ -50,7 +50,7 @@ STEPS: Final = (
     Step("drive", "Checks everything on a drive of about ten minutes.", "a trip", drive),
     Step(
         "sheet",
-        "Writes and signs the sheet, and tells the receiver.",
+        "Examines the network, signs the sheet, and tells the receiver.",
         "the sheet, a health record",
         sheet,
         can_skip=False,
