@@ -140,6 +140,7 @@ def adapter(tmp_path: Path) -> Iterator[PtyElm]:
     pty.stop()
 
 
+@pytest.mark.timeout(400)  # five starts of a daemon and three of its waits; half a minute on a quiet machine
 def test_each_command_is_obeyed_once_by_a_real_daemon_over_a_real_broker(tmp_path: Path, adapter: PtyElm) -> None:
     with mosquitto(tmp_path) as broker:
         desk = Desk(tmp_path, broker.url)

@@ -105,7 +105,7 @@ def make(
             told(name)
         try:
             data = _redacted(part(source), redactor)[-min(MOST_BYTES, room) :]
-        except (RoadwitnessError, OSError, ValueError, LookupError, sqlite3.Error) as e:
+        except (RoadwitnessError, OSError, ValueError, LookupError, ImportError, sqlite3.Error) as e:
             missing[name] = redactor.text(str(e) or type(e).__name__)
             continue
         contents[name] = data
