@@ -23,7 +23,7 @@ from agent.local.plain import Plain
 from agent.local.screen import Lines, Live
 from agent.local.signals import label_of, lasting, shown, sparkline
 from agent.local.words import line_of
-from agent.records import Health, Record
+from agent.records import Clock, Health, Record
 from agent.uplink import SyncStatus
 from tests import sample_records
 
@@ -104,13 +104,24 @@ def test_durations_and_sparklines_are_short() -> None:
 
 
 @pytest.mark.parametrize(
+    ("within_s", "said"),
+    [(0.05, "50 ms"), (7.4, "7.4 s"), (60.0, "a minute"), (3601.0, "2 hours"), (86_400.0, "a day")],
+)
+def test_how_well_the_time_is_known_is_told_in_words(within_s: float, said: str) -> None:
+    made = Clock(t_ns=5, offset_ns=7, quality="restored", uncertainty_ns=round(within_s * S))
+    line = line_of(7, 5, made)
+    assert line is not None
+    assert line.text == f"time learned: as it was saved, good to {said}"
+
+
+@pytest.mark.parametrize(
     ("made", "said"),
     [
         (sample_records.event(), "harsh braking; -4.2 m/s2; from 50 km/h"),
         (sample_records.crash(), "CRASH: "),
         (sample_records.trip(), "trip over: "),
         (sample_records.health(), ": "),
-        (sample_records.clock_record(), "time learned: gnss, good to 0.3 s"),
+        (sample_records.clock_record(), "time learned: from satellites, good to 300 ms"),
         (sample_records.mount(), "mount learned"),
         (sample_records.package(), "package "),
         (sample_records.reply(), "command clip of "),

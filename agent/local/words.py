@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from math import ceil
 from typing import Any, Final
 
 from agent.clock import NS_PER_S
@@ -63,7 +64,22 @@ def _health(health: Health) -> tuple[Any, str]:
 
 
 def _clock(clock: Clock) -> tuple[Any, str]:
-    return "", f"time learned: {clock.quality}, good to {clock.uncertainty_ns / NS_PER_S:.3g} s"
+    source = _TIME_FROM.get(clock.quality, clock.quality)
+    return "", f"time learned: {source}, good to {_within(clock.uncertainty_ns / NS_PER_S)}"
+
+
+_TIME_FROM: Final = {"gnss": "from satellites", "ntp": "from the network", "restored": "as it was saved"}
+
+
+def _within(seconds: float) -> str:
+    """Say how well a time is known, as people say it; rounded up."""
+    if seconds < 1.0:
+        return f"{seconds * 1000:.0f} ms"
+    for unit, lasts_s in (("day", 86_400.0), ("hour", 3600.0), ("minute", 60.0)):
+        if seconds >= lasts_s:
+            n = ceil(seconds / lasts_s)
+            return f"{n} {unit}s" if n > 1 else f"{'an' if unit == 'hour' else 'a'} {unit}"
+    return f"{seconds:.2g} s"
 
 
 def _mount(mount: Mount) -> tuple[Any, str]:
