@@ -1,7 +1,7 @@
 """What the tests of the API share: a receiver with a car, a policy, a crash and a claim, and callers of every role."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ class Bureau:
     @property
     def app(self) -> Any:
         if "app" not in self.clients:
-            files = FileStore(FileSettings(root=str(self.folder / "files")), SETTINGS.database)
-            self.clients["app"] = create_app(self.engine, SETTINGS, lambda: NOW, files=files)
+            settings = replace(SETTINGS, database=f"sqlite:///{self.folder / 'receiver.db'}")  # keys stand beside it
+            files = FileStore(FileSettings(root=str(self.folder / "files")), settings.database)
+            self.clients["app"] = create_app(self.engine, settings, lambda: NOW, files=files)
         return self.clients["app"]
 
 
