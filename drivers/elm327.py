@@ -145,6 +145,11 @@ class Elm327:
         return self._session.plan.pids if self._session.plan else ()
 
     @property
+    def latency_ns(self) -> int:
+        """Return how long the car's answers take while it is polled, 0 before the first."""
+        return self._session.latency_ns
+
+    @property
     def memory_trouble(self) -> str:
         """Say in one line why cars are not remembered; '' when they are."""
         return self._session.memory.trouble

@@ -284,5 +284,6 @@ def test_a_virtual_car_that_is_well_passes_at_every_wire(tmp_path: Path) -> None
     assert "500000 bit/s" in told["can.bus"].found
     assert told["can.profile"].facts["profile"] == "simcar"
     assert told["adapter.car"].facts["protocol"] == "6"
+    assert told["adapter.car"].facts["latency_ms"] >= 10.0  # the fake's control unit takes so long
     assert worst(findings) in ("pass", "warn")
     assert monotonic_ns() > NS_PER_S

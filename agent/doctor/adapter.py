@@ -187,9 +187,13 @@ def _polled(seen: Seen, driver: Elm327) -> Iterator[Finding]:
         "pids": sum(len(pids) for pids in car.units.values()),
         "polled": len(driver.polled),
         "speed_hz": round(rate, 2),
+        "latency_ms": round(driver.latency_ns / 1e6, 1),
         "vin": car.vin or "",
     }
-    words = f"{PROTOCOLS.get(car.protocol, car.protocol)}, {len(driver.polled)} values, speed {rate:.1f} times a second"
+    words = (
+        f"{PROTOCOLS.get(car.protocol, car.protocol)}, answers in {driver.latency_ns / 1e6:.0f} ms, "
+        f"{len(driver.polled)} values, speed {rate:.1f} times a second"
+    )
     if SPEED_PID in driver.polled and rate < SLOW_HZ:
         yield ill("warn", "adapter.car", "adapter_slow", words, device=name, **facts)
     else:

@@ -64,6 +64,7 @@ class Session:
         self._volts: float | None = None
         self._voltage_due_ns = 0
         self._unanswered = 0
+        self.latency_ns = 0  # of answers while polling, the newest weighing an eighth; 0 before the first
         self._closed_protocol = False
         self._probe_due_ns = 0
         self._probe_after_s = PROBE_AGAIN_S
@@ -175,6 +176,9 @@ class Session:
         self._closed_protocol = False
         reply = yield from self.dialogue.request(query.text)
         answers = car.answers.read(reply)
+        if reply.lines:
+            took_ns = reply.lines[-1][0] - reply.sent_ns
+            self.latency_ns = (7 * self.latency_ns + took_ns) // 8 if self.latency_ns else took_ns
         reading = read_answers(answers, query.pids, plan.owner(), reply.sent_ns, self.dialogue.counters)
         self.samples += reading.samples
         plan.answered(reading.answered, reply.sent_ns)
