@@ -8,7 +8,9 @@ from agent import clock
 from agent.errors import StoreError
 from receiver.options import Config, Db, Json, open_database, print_json, settings_of
 
-retention = typer.Typer(no_args_is_help=True, help="Delete what is kept no longer (table `retention` of receiver.toml).")
+retention = typer.Typer(
+    no_args_is_help=True, help="Delete what is kept no longer (table `retention` of receiver.toml)."
+)
 
 
 def add_to(app: typer.Typer) -> None:
