@@ -590,6 +590,8 @@ def test_a_box_whose_receiver_cannot_be_told_stays_as_it_is_unless_that_is_force
         end(box, service, last, erasing=True, seconds=0.2)  # type: ignore[arg-type]
     assert service.did == ["stop", "start"]
     assert (box.store / "device.key").exists()
+    with Store.open(box.store, read_only=True) as store:  # a reset that was not done is not told of later
+        assert not [stored for stored in store.records(Health) if stored.record.source == "fitting"]
     done = end(box, service, last, erasing=True, offline=True, seconds=0.2)  # type: ignore[arg-type]
     assert (done.told, done.unsent > 0) == (False, True)
     assert list(box.store.iterdir()) == []

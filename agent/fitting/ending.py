@@ -1,10 +1,13 @@
 """The end of a fitting: the box leaves its car, or forgets everything; the receiver is told first."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent import clock
 from agent.boot import kernel_boot_id
+from agent.clock import NS_PER_S
 from agent.errors import RoadwitnessError, UplinkError
 from agent.fitting import word
 from agent.fitting.desk import Desk, DeskError
@@ -17,7 +20,9 @@ from agent.settings import AgentConfig, load_agent
 from agent.store import Store
 from agent.store.database import STORE_FILE
 
-TELL_S: Final = 60.0  # for the receiver to have everything that is on the box
+TELL_S: Final = 60.0  # for the receiver to have everything that is on the box, and then the last word
+LOOK_S: Final = 0.1
+_never: Final = threading.Event()
 
 
 @dataclass(slots=True)
@@ -35,9 +40,11 @@ class NotToldError(UplinkError):
     """The receiver does not know yet, so nothing was done."""
 
 
-def tell(box: Box, last: Word, seconds: float = TELL_S) -> Ended:
-    """Tell the receiver the last word and all that waits; the agent must not run. Raise StoreError.
+def tell(box: Box, last: Word, *, everything: bool, offline: bool, seconds: float = TELL_S) -> Ended:
+    """Send what waits, then the last word; the agent must not run. Raise StoreError.
 
+    The word is only kept when the receiver has answered, and with `everything` when it has all that came before: one
+    that is kept and not followed by the deed would tell of an end that never came. With `offline` it is kept anyway.
     A box that never had a store has nothing to tell and is told of as `told`.
     """
     if not (box.store / STORE_FILE).exists():
@@ -46,8 +53,6 @@ def tell(box: Box, last: Word, seconds: float = TELL_S) -> Ended:
     with Store.open(box.store, settings.store) as store:
         boot = kernel_boot_id()
         store.begin_boot(boot)
-        word.keep(store, last)
-        head = store.heads().get("health", 0)
         try:
             sending = Sending(
                 store,
@@ -60,8 +65,28 @@ def tell(box: Box, last: Word, seconds: float = TELL_S) -> Ended:
             )
         except RoadwitnessError:  # no certificate, no broker: nobody can be told
             return Ended(store.device, False, _unsent(store))
-        sending.finish(seconds)
-        return Ended(store.device, store.positions().get("health", 0) >= head, _unsent(store))
+        try:
+            ready = _until(lambda: sending.caught_up if everything else bool(sending.heard), seconds)
+            if not ready and not offline:
+                return Ended(store.device, False, _unsent(store))
+            word.keep(store, last)
+            head = store.heads()["health"]
+            sending.wake()
+            told = ready and _until(lambda: store.positions().get("health", 0) >= head, seconds)
+            if not told and not offline:
+                word.keep(store, word.GIVEN_UP)
+            return Ended(store.device, told, _unsent(store))
+        finally:
+            sending.stop()
+
+
+def _until(true: Callable[[], bool], seconds: float) -> bool:
+    deadline_ns = clock.monotonic_ns() + round(seconds * NS_PER_S)
+    while not true():
+        if clock.monotonic_ns() >= deadline_ns:
+            return False
+        clock.wait(_never, LOOK_S)
+    return True
 
 
 def _unsent(store: Store) -> int:
@@ -94,9 +119,9 @@ def end(
     """
     told("stopping the services")
     service.stop()
-    told("telling the receiver")
+    told(f"telling the receiver, {seconds:.0f} s at most")
     with as_owner(box.store):
-        done = tell(box, last, seconds)
+        done = tell(box, last, everything=erasing, offline=offline, seconds=seconds)
     if not offline and not (done.told and (done.unsent == 0 or not erasing)):
         service.start()
         left = f"; {done.unsent} records or packages are only on this box" if done.unsent else ""

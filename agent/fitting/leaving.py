@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -75,15 +76,19 @@ def _end(plan: Plan, deed: Deed, *, erasing: bool, desk: Desk | None, quiet: boo
     reason = plan.reason or "no reason given"
     last = word.of_end(deed, plan.by or getpass.getuser(), reason)
     worker = service or service_of(box.config, box.store)
-    return end(
-        box,
-        worker,
-        last,
-        erasing=erasing,
-        offline=plan.offline,
-        desk=desk,
-        told=lambda text: console.print(f"{text} …", style="dim"),
-    )
+    logging.getLogger("agent").addHandler(logging.NullHandler())  # its lines would stand among ours
+    try:
+        return end(
+            box,
+            worker,
+            last,
+            erasing=erasing,
+            offline=plan.offline,
+            desk=desk,
+            told=lambda text: console.print(f"{text} …", style="dim"),
+        )
+    finally:
+        worker.close()
 
 
 def _name(box: Box) -> str:

@@ -68,6 +68,11 @@ def of_end(deed: Literal["removed", "reset"], by: str, reason: str) -> Word:
     return Word(state="lost", detail=f"{said[deed]}, by {by}: {reason}", facts=facts)
 
 
+GIVEN_UP: Final = Word(
+    state="ok", detail="what was told last of leaving the car or of a reset was given up", facts={"deed": "given_up"}
+)
+
+
 def leave(folder: Path, word: Word) -> None:
     """Leave a word for the daemon that runs on the store in `folder`, durable on return; raise StoreError."""
     with as_owner(folder):
