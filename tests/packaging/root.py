@@ -22,7 +22,7 @@ case "$*" in
         kill "$(cat /run/agent.pid)" 2>/dev/null
         while kill -0 "$(cat /run/agent.pid)" 2>/dev/null; do sleep 0.1; done
     fi
-    [ -e /run/no-agent ] && exit 0
+    install -d -o roadwitness -g roadwitness -m 0755 /run/roadwitness  # RuntimeDirectory=
     setsid runuser -u roadwitness -- env HOME=/var/lib/roadwitness \\
         /opt/roadwitness/bin/roadwitness agent </dev/null >>/run/agent.log 2>&1 &
     echo $! >/run/agent.pid

@@ -110,6 +110,7 @@ def test_a_clean_debian_takes_it_runs_it_upgrades_it_and_is_clean_again(debian: 
     assert "Traceback" not in findings
     assert json.loads(findings[findings.index("{") if findings.lstrip()[:1] == "{" else findings.index("[") :])
 
+    debian.ok("install", "-d", "-o", "roadwitness", "/run/roadwitness")  # as the unit's RuntimeDirectory=
     car = ("sim", "car", "--dir", "/var/lib/roadwitness/car", "--agent-config", "/var/lib/roadwitness/car.toml")
     with started(debian, *car, "--minutes", "30", "--json") as wires:
         assert wires.stdout is not None

@@ -24,7 +24,7 @@ BEFORE = "1ca3e80"  # what was landed last before packages and updates
 def roadwitness(tree: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run a version's command in its own folder."""
     command = [sys.executable, "-m", "agent", *words]
-    return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=1500, check=False)
 
 
 @pytest.fixture(scope="module")
