@@ -147,6 +147,14 @@ def test_destroyed_while_a_service_has_a_file_open_it_says_that_the_file_is_stil
     assert kept.state().folders[0].state == "locked"
 
 
+def test_what_a_service_still_writes_is_not_copied(box: Path) -> None:
+    with (box / "store.db").open("ab"), pytest.raises(StoreError, match=rf"process {os.getpid()}\) has files open"):
+        made(box)
+    assert fscrypt.policy(box) is None
+    assert not (box.parent / "home").exists()
+    made(box)
+
+
 def test_made_twice_it_is_the_same_vault(box: Path) -> None:
     kept = made(box)
     first = key_id(box)
@@ -197,6 +205,7 @@ def test_where_the_file_system_cannot_it_says_so_and_changes_nothing(
         with pytest.raises(StoreError, match="cannot encrypt folders"):
             Vault(tmp_path / "home", [folder]).make()
         assert [p.name for p in folder.iterdir()] == ["store.db"]
+        assert list((tmp_path / "home").iterdir()) == []  # no seal under which nothing is encrypted
     finally:
         shutil.rmtree(folder)
 

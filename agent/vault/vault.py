@@ -62,12 +62,21 @@ class Vault:
     def make(self) -> State:
         """Seal a key where there is none, and encrypt the folders; a folder that is encrypted already stays.
 
-        Raise StoreError where the file system or the kernel cannot; what was there is then as it was.
+        Raise StoreError where the file system or the kernel cannot, or a service still has files open in what is to be
+        copied; what was there is then as it was.
         """
         try:
-            key = sealing.unseal(self._sealed) if self._sealed.exists() else self._new_key()
             for folder in self._folders:
-                self._encrypt(folder, key)
+                _nobody_uses(folder)
+            fresh = not self._sealed.exists()
+            key = sealing.unseal(self._sealed) if self._sealed.exists() else self._new_key()
+            try:
+                for folder in self._folders:
+                    self._encrypt(folder, key)
+            except StoreError:
+                if fresh and not any(folder.is_dir() and fscrypt.policy(folder) for folder in self._folders):
+                    self._forget_key()
+                raise
         except OSError as e:
             raise StoreError(
                 f"vault: {e.filename or self._home}: {e.strerror}; run as root, with room for a copy"
@@ -129,6 +138,12 @@ class Vault:
             raise StoreError("vault: the seal does not give back what was sealed; nothing was encrypted")
         return key
 
+    def _forget_key(self) -> None:
+        """Drop a seal under which nothing is encrypted."""
+        self._sealed.unlink(missing_ok=True)
+        (self._home / BOUND).unlink(missing_ok=True)
+        sync_folder(self._home)
+
     def _encrypt(self, folder: Path, key: bytes) -> None:
         beside = folder.with_name(folder.name + BESIDE)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -157,6 +172,25 @@ def _look(folder: Path) -> Folder:
         return Folder(str(folder), "plain")
     present = fscrypt.key_state(folder, found.key_id) == KeyState.PRESENT
     return Folder(str(folder), "open" if present else "locked", found.cipher)
+
+
+def _nobody_uses(folder: Path) -> None:
+    """Raise StoreError where a process has a file open in a folder to be copied: what it writes would be lost."""
+    if not folder.is_dir() or fscrypt.policy(folder) is not None:
+        return
+    inside = f"{folder.resolve()}/"
+    for open_file in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            used = os.readlink(open_file).startswith(inside)
+            process = open_file.parents[1]
+            name = (process / "comm").read_text().strip() if used else ""
+        except OSError:  # it has ended, or closed it
+            continue
+        if used:
+            raise StoreError(
+                f"vault: {folder}: {name} (process {process.name}) has files open there; stop it first: "
+                "systemctl stop roadwitness-agent roadwitness-dashcam"
+            )
 
 
 def _give(folder: Path, key: bytes) -> bytes:
