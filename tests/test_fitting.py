@@ -19,7 +19,7 @@ from agent.channels import number
 from agent.cli.install import app as install
 from agent.cli.uninstall import app as uninstall
 from agent.errors import ConfigError, RoadwitnessError
-from agent.fitting import progress, word
+from agent.fitting import progress, service, word
 from agent.fitting.acceptance import Acceptance
 from agent.fitting.answers import Answers, load_answers
 from agent.fitting.beginning import fit
@@ -503,10 +503,10 @@ def test_the_example_of_the_documentation_is_a_file_of_answers(tmp_path: Path) -
 
 def test_an_answer_that_is_missing_is_named_with_its_key(tmp_path: Path) -> None:
     (tmp_path / "fit.toml").write_text('skip = { devices = "x", wiring = "x" }\n')
-    service = NoService()
+    nobody = NoService()
     with pytest.raises(ConfigError, match=r"fit\.toml: \[enrolment\] url is missing"):
-        fit(tmp_path / "agent.toml", tmp_path, tmp_path / "fit.toml", [], quiet=True, service=service)  # type: ignore[arg-type]
-    assert service.did == ["close"]
+        fit(tmp_path / "agent.toml", tmp_path, tmp_path / "fit.toml", [], quiet=True, service=nobody)  # type: ignore[arg-type]
+    assert nobody.did == ["close"]
     assert list((progress.load(tmp_path) or progress.begun()).done) == ["devices", "wiring"]
 
 
@@ -585,16 +585,29 @@ def test_a_reset_leaves_nothing_but_settings_that_are_about_no_car(tmp_path: Pat
 def test_a_box_whose_receiver_cannot_be_told_stays_as_it_is_unless_that_is_forced(tmp_path: Path) -> None:
     box = filled(tmp_path)
     box.config.write_text('[broker]\nurl = "mqtt://127.0.0.1:1"\n')  # nobody listens at port 1
-    last, service = word.of_end("reset", "Ann", "sold"), NoService()
+    last, nobody = word.of_end("reset", "Ann", "sold"), NoService()
     with pytest.raises(NotToldError, match="only on this box; nothing was changed"):
-        end(box, service, last, erasing=True, seconds=0.2)  # type: ignore[arg-type]
+        end(box, nobody, last, erasing=True, seconds=0.2)  # type: ignore[arg-type]
     assert service.did == ["stop", "start"]
     assert (box.store / "device.key").exists()
     with Store.open(box.store, read_only=True) as store:  # a reset that was not done is not told of later
         assert not [stored for stored in store.records(Health) if stored.record.source == "fitting"]
-    done = end(box, service, last, erasing=True, offline=True, seconds=0.2)  # type: ignore[arg-type]
+    done = end(box, nobody, last, erasing=True, offline=True, seconds=0.2)  # type: ignore[arg-type]
     assert (done.told, done.unsent > 0) == (False, True)
     assert list(box.store.iterdir()) == []
+
+
+@pytest.mark.parametrize("films", [True, False])
+def test_a_box_that_was_reset_films_again_when_it_is_fitted_again(monkeypatch: pytest.MonkeyPatch, films: bool) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(service, "_systemctl", lambda *words: told.append(" ".join(words)))
+    monkeypatch.setattr(service, "_films", lambda: films)
+    box = service.Systemd()
+    box.disable()
+    box.start()
+    agent, dashcam = service.UNIT, service.DASHCAM
+    assert told[:3] == [f"disable --now {agent} {dashcam}", f"enable {agent}", f"restart {agent}"]
+    assert told[3:] == [f"enable --now {dashcam}"] * films
 
 
 def test_a_token_goes_only_where_nobody_listens_in(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Final, Protocol
 
 from agent import clock
 from agent.clock import NS_PER_S
-from agent.errors import RoadwitnessError
+from agent.dashcam.settings import load_dashcam
+from agent.errors import ConfigError, RoadwitnessError
 from agent.local import client
 from agent.local.client import LocalError
 from agent.local.messages import Status
@@ -51,9 +52,11 @@ class Systemd:
     """The installed services."""
 
     def start(self) -> None:
-        """Start the agent now and at every boot."""
+        """Start the agent now and at every boot, and the dashcam where cameras are configured."""
         _systemctl("enable", UNIT)
         _systemctl("restart", UNIT)
+        if _films():
+            _systemctl("enable", "--now", DASHCAM)
 
     def stop(self) -> None:
         """Stop the agent."""
@@ -144,6 +147,13 @@ def awaited(store: Path, service: Service, seconds: float = START_S) -> Status:
             if clock.monotonic_ns() >= deadline_ns:
                 raise ServiceError(f"the agent does not come up: {trouble}; see: {service.said()}") from trouble
         clock.wait(_never, LOOK_S)
+
+
+def _films() -> bool:
+    try:
+        return bool(load_dashcam().cameras)
+    except ConfigError:
+        return False
 
 
 def _systemctl(*words: str) -> None:
