@@ -47,11 +47,10 @@ def drive(work: Path) -> Path:
 
 
 @contextmanager
-def receiver(tree: Path, database: str) -> Iterator[int]:
+def receiver(tree: Path, database: str, log: Path) -> Iterator[int]:
     """Let a version's receiver serve, with a broker of its own; give the broker's port."""
     port = free_port()
     command = [sys.executable, "-m", "agent", "receiver", "serve", "--embedded-broker", str(port), "--no-pages"]
-    log = tree / "receiver.log"
     with log.open("w+") as file, subprocess.Popen([*command, "--db", database], cwd=tree, stderr=file) as process:
         try:
             until(lambda: "broker on" in log.read_text() or process.poll() is not None, "the broker listens")
@@ -74,7 +73,7 @@ def test_neighbouring_versions_understand_each_other(before: Path, drive: Path, 
     public = subprocess.run([sys.executable, "-c", key], cwd=box, capture_output=True, text=True, check=True)
     enrolled = roadwitness(desk, "receiver", "enrol", public.stdout.strip(), "--db", database)
     assert enrolled.returncode == 0, enrolled.stderr
-    with receiver(desk, database) as port:
+    with receiver(desk, database, folder / "receiver.log") as port:
         sent = roadwitness(box, *replay, "--uplink", f"mqtt://127.0.0.1:{port}", "--wait", "120")
     assert sent.returncode == 0, sent.stderr
     with closing(sqlite3.connect(store / "store.db")) as kept, closing(sqlite3.connect(folder / "receiver.db")) as held:
