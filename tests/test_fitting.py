@@ -588,7 +588,7 @@ def test_a_box_whose_receiver_cannot_be_told_stays_as_it_is_unless_that_is_force
     last, nobody = word.of_end("reset", "Ann", "sold"), NoService()
     with pytest.raises(NotToldError, match="only on this box; nothing was changed"):
         end(box, nobody, last, erasing=True, seconds=0.2)  # type: ignore[arg-type]
-    assert service.did == ["stop", "start"]
+    assert nobody.did == ["stop", "start"]
     assert (box.store / "device.key").exists()
     with Store.open(box.store, read_only=True) as store:  # a reset that was not done is not told of later
         assert not [stored for stored in store.records(Health) if stored.record.source == "fitting"]
