@@ -180,6 +180,19 @@ def test_missing_samples_are_estimated_from_the_kernels_times(device: FakeIio) -
     imu.close()
 
 
+def test_where_the_kernel_is_often_late_nothing_is_called_lost(device: FakeIio) -> None:
+    imu = imu_of(device)
+    imu.open()
+    late_ms = np.tile([0, 4, 3, 2, 1], 80)  # most gaps are 9 ms, some 14: together still 10
+    t = times(400) + late_ms * 1_000_000
+    for at in range(0, 400, 20):
+        give(device, t[at : at + 20])
+        next_batch(imu)
+    assert imu.counts["lost"] == 0
+    assert imu.counts["samples"] == 400
+    imu.close()
+
+
 def test_a_late_sample_is_not_a_lost_one(device: FakeIio) -> None:
     imu = imu_of(device)
     imu.open()
