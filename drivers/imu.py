@@ -207,8 +207,8 @@ class Imu:
         gaps = np.diff(t, prepend=t[0] if self._previous_ns is None else self._previous_ns).astype(np.float64)
         self._previous_ns = int(t[-1])
         period_ns = self._period_ns
-        # Only a calm batch teaches the period: where the kernel is late, short gaps make up for long ones, and these alone
-        # would make it too short.
+        # Only a calm batch teaches the period: where the kernel is late, short gaps make up for long ones, and would
+        # make it too short.
         median_ns = float(np.median(gaps))
         if gaps.min() > SHORT * median_ns and gaps.max() < GAP * min(median_ns, period_ns):
             self._period_ns += 0.1 * (median_ns - period_ns)
