@@ -122,6 +122,10 @@ def test_users_homes_and_groups_are_those_of_the_units():
     assert members == {"dialout", "gpio", "systemd-journal", "video", "roadwitness-dashcam"}
     rules = (FOLDER / "71-roadwitness-sensors.rules").read_text()
     assert set(re.findall(r'GROUP="(\w+)"', rules)) == {"roadwitness", "gpio"}
+    # sensors and the triggers that give them their rate, at a boot (add) and when the package is installed (change)
+    (opened,) = (line for line in rules.splitlines() if "chmod" in line)
+    assert 'KERNEL=="iio:device*|trigger*"' in opened
+    assert 'ACTION=="add|change"' in opened
 
 
 @pytest.mark.skipif(SYSUSERS is None, reason="Debian package systemd (systemd-sysusers) is absent")
