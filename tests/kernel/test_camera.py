@@ -1,0 +1,74 @@
+"""The dashcam on a camera of the kernel's: vivid, through V4L2; pictures kept, unplugged, plugged in again."""
+
+import json
+import signal
+from typing import Any, Final
+
+import pytest
+
+from tests.kernel.channel import Process
+from tests.kernel.conftest import Figure
+from tests.kernel.guest import Guest
+
+LIMIT_S: Final = 300.0
+VIDEO: Final = "/root/video"
+CONFIG: Final = """\
+min_free_bytes = 0
+
+[health]
+frozen_s = 5.0
+
+[cameras.front]
+source = "/dev/video0"
+width = 320
+height = 180
+fps = 5.0
+encoder = "libx264"
+bit_rate = 200_000
+"""
+HEALTH: Final = f"{VIDEO}/front/health.json"
+PIECES: Final = f"ls {VIDEO}/front/*.mp4"
+
+
+@pytest.fixture(scope="module")
+def dashcam(guest: Guest) -> Process:
+    """The dashcam with its camera."""
+    guest.module("vivid")
+    guest.until("test -c /dev/video0")
+    guest.put("/root/dashcam.toml", CONFIG)
+    guest.run(f"mkdir -p {VIDEO}/keep")
+    return guest.start(f"exec roadwitness dashcam --config /root/dashcam.toml --dir {VIDEO}")
+
+
+def known(guest: Guest) -> dict[str, Any]:
+    return json.loads(guest.get(HEALTH))  # type: ignore[no-any-return]
+
+
+def test_pictures_of_the_kernels_camera_are_kept_as_whole_segments(
+    guest: Guest, dashcam: Process, figure: Figure
+) -> None:
+    guest.until(f"[ $({PIECES} | wc -l) -ge 3 ]", LIMIT_S)
+    state = known(guest)
+    assert (state["mode"], state["codec"], state["width"], state["height"]) == ("encode", "h264", 320, 180)
+    count = "import av,sys; print(sum(1 for _ in av.open(sys.argv[1]).decode(video=0)))"
+    first = guest.run(PIECES).out.split()[0]
+    pictures = int(guest.run(["python3", "-c", count, first], limit_s=LIMIT_S).out)
+    begins, ends = (int(part) for part in first.removesuffix(".mp4").split("-")[-2:])
+    assert pictures >= 2
+    figure("pictures kept in the first segment", pictures / ((ends - begins) / 1e6), "a second")
+
+
+def test_an_unplugged_camera_is_told_and_comes_back(guest: Guest, dashcam: Process) -> None:
+    """Unbinding the platform device is what pulling the plug is: a module in use does not unload."""
+    before = guest.run(PIECES).out.split()
+    guest.run("echo vivid.0 > /sys/bus/platform/drivers/vivid/unbind", limit_s=LIMIT_S)
+    guest.until(f"grep -q '\"lost\"' {HEALTH}", LIMIT_S)
+    guest.run("echo vivid.0 > /sys/bus/platform/drivers/vivid/bind", limit_s=LIMIT_S)
+    guest.until("test -c /dev/video0", LIMIT_S)
+    guest.until(f"[ $({PIECES} | wc -l) -gt {len(before) + 1} ] && ! grep -q '\"lost\"' {HEALTH}", LIMIT_S)
+
+
+def test_the_dashcam_ends_with_every_segment_whole(guest: Guest, dashcam: Process) -> None:
+    dashcam.kill(signal.SIGTERM)
+    assert dashcam.wait(LIMIT_S).code == 0, dashcam.said[-2000:]
+    assert guest.run(f"find {VIDEO} -name '*.part'").out == ""
