@@ -410,6 +410,11 @@ def test_the_commands_of_the_authority(tmp_path: Path) -> None:
 
     with pytest.raises(AuthorityError, match="roadwitness ca init"):
         ran(ca_app, "list")
+    plain = toml.read_text()
+    toml.write_text(f'{plain}[enrolment]\ncrl = "{tmp_path / "gone" / "crl.pem"}"\n')
+    with pytest.raises(AuthorityError, match=r"gone: is not there; make the folder that \[enrolment\] crl names first"):
+        ran(ca_app, "init")
+    toml.write_text(plain)  # nothing was made: the next one succeeds
     made = ran(ca_app, "init", "--name", "Insurer")
     assert {oct(p.stat().st_mode & 0o777) for p in Path(made["folder"]).glob("*.key")} == {"0o600"}
     with pytest.raises(AuthorityError, match="not made anew"):

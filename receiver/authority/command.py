@@ -39,7 +39,9 @@ def init(
     from receiver.authority import folder, revoking
 
     settings = settings_of(config, database)
-    where = folder.folder_of(settings)
+    where, crl = folder.folder_of(settings), folder.crl_of(settings)
+    if crl.parent not in (where, *where.parents) and not crl.parent.is_dir():
+        raise folder.AuthorityError(f"{crl.parent}: is not there; make the folder that [enrolment] crl names first")
     authority = folder.make(where, name, clock.wall_ns())
     revoking.write(open_database(config, database), settings, clock.wall_ns())
     told = {"folder": str(where), "fingerprint": _fingerprint(authority), "until": _until(authority)}

@@ -51,9 +51,7 @@ def enrol(engine: Engine, settings: ReceiverSettings, payload: bytes, address: s
             raise RefusedError(f"device {ask.device} is blocked; the insurer must unblock it first")
         by = codes.use(connection, ask.code, ask.device, now_ns)
         if by is None:
-            raise RefusedError(
-                "the enrolment code is wrong, was used, has ended, or is for another device; ask for one"
-            )
+            raise RefusedError("the enrolment code is wrong, was used, has ended, or is for another device")
         pem = _give(connection, authority, settings, ask, key, "code", now_ns)
     devices.enrol(engine, ask.public_key)
     access.append(engine, Look(ACTOR.format(by)[:64], address, ask.device, "", "enrolment", "certificate"), now_ns)
