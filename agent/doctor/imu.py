@@ -27,7 +27,6 @@ G_OFF: Final = 0.06  # share: zero-g offset of 60 mg (ICM-20600 and LSM6DS3 data
 DRIVING_OFF: Final = 0.25  # share: a mean over seconds of driving stays within a quarter of g
 SLOW_SHARE: Final = 0.8
 CRASH_HZ: Final = 50.0  # ΔV in 150 ms needs 7 samples and more (docs/sources.md C1)
-NOISE: Final = 1.0  # m/s² rms of a car that stands: an idling engine makes 0.15 (P1), a loose box several
 STILL: Final = 0.25  # m/s² rms: an engine may idle, nothing drives (docs/sources.md P1)
 USE: Final = 0.5  # confidence of the mount from which it is used (fusion.use_confidence)
 _CAUSES: Final = (

@@ -1,6 +1,7 @@
 """The last step: the sheet, signed by the box, in both forms, and the word to the receiver."""
 
 import threading
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from agent.identity import KEY_FILE, load_or_create_key
 from agent.local import client
 from agent.local.client import LocalError
 from agent.local.messages import Status
+from agent.owner import as_owner
 
 ACKNOWLEDGED_S: Final = 60.0  # for the receiver to have the word, where there is a network
 LOOK_S: Final = 0.5
@@ -47,7 +49,8 @@ def sheet(fitting: Fitting) -> list[Item]:
     name = f"fitting-{written.vin or written.device}-{written.id}"
     for ending, data in made(written, sealed).items():
         fitting.made[ending] = folder / f"{name}.{ending}"
-        replace(fitting.made[ending], data)
+        with nullcontext() if fitting.answers.sheet.folder else as_owner(fitting.store):
+            replace(fitting.made[ending], data)
     word.leave(fitting.store, word.of_sheet(written, sealed))
     fitting.verdict = written.verdict
     style = {"accepted": "bold green", "reserved": "bold yellow", "refused": "bold red"}[written.verdict]
