@@ -2,6 +2,7 @@
 
 import json
 import signal
+from itertools import pairwise
 from typing import Any, Final
 
 import pytest
@@ -50,12 +51,14 @@ def test_pictures_of_the_kernels_camera_are_kept_as_whole_segments(
     guest.until(f"[ $({PIECES} | wc -l) -ge 3 ]", LIMIT_S)
     state = known(guest)
     assert (state["mode"], state["codec"], state["width"], state["height"]) == ("encode", "h264", 320, 180)
-    count = "import av,sys; print(sum(1 for _ in av.open(sys.argv[1]).decode(video=0)))"
-    first = guest.run(PIECES).out.split()[0]
-    pictures = int(guest.run(["python3", "-c", count, first], limit_s=LIMIT_S).out)
-    begins, ends = (int(part) for part in first.removesuffix(".mp4").split("-")[-2:])
-    assert pictures >= 2
-    figure("pictures kept in the first segment", pictures / ((ends - begins) / 1e6), "a second")
+    count = "import av,sys; print(*(sum(1 for _ in av.open(name).decode(video=0)) for name in sys.argv[1:]))"
+    whole = guest.run(PIECES).out.split()[:3]
+    pictures = [int(n) for n in guest.run(["python3", "-c", count, *whole], limit_s=LIMIT_S).out.split()]
+    assert min(pictures) >= 1
+    spans = [[int(part) for part in name.removesuffix(".mp4").split("-")[-2:]] for name in whole]
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    lasting_s = sum(ends - begins for begins, ends in spans) / 1e6
+    figure("pictures kept of a camera asked for 5 a second", sum(pictures) / lasting_s, "a second")
 
 
 def test_an_unplugged_camera_is_told_and_comes_back(guest: Guest, dashcam: Process) -> None:
@@ -66,6 +69,13 @@ def test_an_unplugged_camera_is_told_and_comes_back(guest: Guest, dashcam: Proce
     guest.run("echo vivid.0 > /sys/bus/platform/drivers/vivid/bind", limit_s=LIMIT_S)
     guest.until("test -c /dev/video0", LIMIT_S)
     guest.until(f"[ $({PIECES} | wc -l) -gt {len(before) + 1} ] && ! grep -q '\"lost\"' {HEALTH}", LIMIT_S)
+
+
+def test_a_camera_that_says_the_same_for_ever_is_told(guest: Guest, dashcam: Process) -> None:
+    guest.run("v4l2-ctl -d /dev/video0 -c osd_text_mode=2")  # the test picture without its running clock
+    guest.until(f"grep -q '\"frozen\"' {HEALTH}", LIMIT_S)
+    guest.run("v4l2-ctl -d /dev/video0 -c osd_text_mode=0")
+    guest.until(f"! grep -q '\"frozen\"' {HEALTH}", LIMIT_S)
 
 
 def test_the_dashcam_ends_with_every_segment_whole(guest: Guest, dashcam: Process) -> None:
