@@ -51,5 +51,5 @@ package-test: $(STAMP)
 	$(BIN)/python -m pytest -n0 --timeout 1800 tests/packaging
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf --one-file-system $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
