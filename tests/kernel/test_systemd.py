@@ -15,6 +15,7 @@ LIMIT_S: Final = 600.0
 AGENT: Final = "roadwitness-agent.service"
 DASHCAM: Final = "roadwitness-dashcam.service"
 SOCKET: Final = "/run/roadwitness/agent.sock"
+STORE: Final = "/var/lib/roadwitness/store.db"
 READY: Final = f"systemctl is-active --quiet {AGENT} && test -S {SOCKET}"
 STATUS: Final = (
     "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
@@ -36,6 +37,11 @@ def shown(guest: Guest, unit: str, name: str) -> str:
 
 def uptime(guest: Guest) -> str:
     return guest.run("cut -d' ' -f1 /proc/uptime").out
+
+
+def moment(guest: Guest, unit: str, name: str) -> float:
+    """Return a time of a unit, in seconds from the kernel's start."""
+    return int(shown(guest, unit, name)) / 1e6
 
 
 def status(guest: Guest) -> dict[str, Any]:
@@ -120,3 +126,18 @@ def test_systemd_restarts_an_agent_that_hangs(box: Guest, figure: Figure) -> Non
     box.until(f"[ $(systemctl show --value -p MainPID {AGENT}) != {pid} ] && {READY}", LIMIT_S)
     figure("from an agent that hangs until it works again", float(uptime(box)) - hung, "s")
     assert "watchdog" in box.run(f"journalctl -b -u {AGENT} -o cat | grep -i watchdog").out.lower()
+
+
+def test_from_boot_to_samples_that_are_kept(box: Guest, figure: Figure) -> None:
+    box.reboot()
+    box.until(READY, LIMIT_S)
+    figure(
+        "from the kernel's start to an agent that is ready", moment(box, AGENT, "ActiveEnterTimestampMonotonic"), "s"
+    )
+    boot = box.boot_id.replace("-", "")
+    kept = "SELECT boot, start_ns FROM piece UNION ALL SELECT boot, start_ns FROM block"
+    query = f"SELECT min(start_ns) / 1e9 FROM ({kept}) JOIN boot ON number = boot WHERE id = '{boot}' HAVING count(*)"
+    asked = f'sqlite3 -readonly {STORE} "{query}" | grep .'
+    first = float(box.until(asked, LIMIT_S).out)
+    figure("from the kernel's start to the first sample of the sensor that is kept", first, "s")
+    assert first < float(uptime(box))
