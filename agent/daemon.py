@@ -25,7 +25,7 @@ from agent.config import config_dir
 from agent.consent.consent import Consent
 from agent.consent.enforcing import Enforcing, clear
 from agent.dashcam.watch import VIDEO, CameraWatch
-from agent.errors import ConfigError, RoadwitnessError, StoreError
+from agent.errors import NotFittedError, RoadwitnessError, StoreError
 from agent.feeds import Feeds
 from agent.governed import Governed
 from agent.guard.ending import tell_cut
@@ -82,7 +82,7 @@ class Daemon:
         self._place = place
         self._makers = devices.makers(settings.drivers, config_dir()) if make is None else make
         if not self._makers:
-            raise ConfigError(devices.NONE)
+            raise NotFittedError(devices.NONE)
         self._recording = bool(settings.drivers.replay)
         self._packages = place.folder / PACKAGES
         self._boot = place.boot or (uuid.uuid4().hex if self._recording else kernel_boot_id())

@@ -2,6 +2,7 @@
 
     RoadwitnessError            anything with a sentence for a person
     ├── ConfigError             a configuration, profile or DBC file is wrong
+    │   └── NotFittedError      there is nothing to run yet, and trying again will not change that
     ├── RecordingError          a recording cannot be read at all
     ├── DriverError             a device is in trouble; the feed reopens it
     ├── StoreError              the store cannot be opened or written
@@ -18,9 +19,17 @@ from collections.abc import Iterable
 class RoadwitnessError(Exception):
     """Name the device or file, the step, the cause and what to do, in one line."""
 
+    exit_code = 1
+
 
 class ConfigError(RoadwitnessError):
     """A configuration, profile or DBC file is wrong."""
+
+
+class NotFittedError(ConfigError):
+    """The box is in no car yet: no device is configured. systemd leaves it at that (sysexits.h, EX_CONFIG)."""
+
+    exit_code = 78
 
 
 class RecordingError(RoadwitnessError):

@@ -227,6 +227,14 @@ def test_the_vault_is_open_before_what_lies_in_it_is_used() -> None:
         assert f"/var/lib/{parsed(path)['Service']['StateDirectory'][0]}" == str(folder)
 
 
+def test_a_box_that_is_not_fitted_waits_for_a_person_and_not_for_its_next_start(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("")
+    command = [sys.executable, "-m", "agent", "agent", "--config", tmp_path / "agent.toml", "--store", tmp_path / "box"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert str(done.returncode) == parsed(AGENT)["Service"]["RestartPreventExitStatus"][0], done.stderr
+    assert done.stderr.startswith("roadwitness: no device is configured")
+
+
 def test_the_bus_comes_up_listening_only():
     can = parsed(FOLDER / "network" / "80-roadwitness-can0.network")["CAN"]
     assert can["BitRate"] == ["500K"]

@@ -119,7 +119,7 @@ def main() -> None:
             typer.echo(json.dumps({"error": str(e), "kind": type(e).__name__}))
         else:
             typer.echo(f"roadwitness: {e}", err=True)
-        sys.exit(1)
+        sys.exit(e.exit_code)
     except BrokenPipeError:
         # the reader of our output has gone (`| head`): not an error
         sys.stderr.close()
