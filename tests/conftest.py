@@ -15,6 +15,7 @@ ROOM_BYTES = 4 << 30  # a whole run leaves some 200 MB there until it ends
 # other worker wait for its end.
 LONG = [
     "crash_demo",
+    "fitting_whole",
     "bad_luck_devices",
     "crash_pages",
     "dashcam_process",
@@ -27,6 +28,7 @@ LONG = [
     "daemon",
     "receiver_kills",
     "bad_luck_start",
+    "remote_service_brokers",
     "bad_luck_disk",
     "upload_brokers",
     "gps_real",

@@ -22,7 +22,7 @@ def test_a_changed_section_applies_or_is_said_to_wait(
     changed = AgentConfig()
     object.__setattr__(changed, section, object())  # unlike any value; sections are checked against each other
     anew: list[AgentConfig] = []
-    monkeypatch.setattr("agent.daemon.load_agent", lambda _: changed)
+    monkeypatch.setattr("agent.daemon.load_agent", lambda *_: changed)
     monkeypatch.setattr(daemon, "_send_anew", lambda store, pipeline, settings: anew.append(settings))
     with caplog.at_level("INFO"):
         daemon._reload(cast(Any, None), cast(Any, None))
