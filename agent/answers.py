@@ -12,12 +12,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.chain import public_bytes
 from agent.durable import sync_folder
-from agent.messages import MessageError
+from agent.messages import MessageError, check_signature
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +41,7 @@ def signer(what: str, payload: bytes, trusted: Collection[str]) -> str:
     found = _SEAL.fullmatch(payload, max(0, len(payload) - _SEAL_BYTES))
     if found is None or (key := found[1].decode()) not in trusted:
         raise MessageError(UNBELIEVED)
-    try:
-        known = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-        known.verify(bytes.fromhex(found[2].decode()), PREFIXES[what] + payload[: found.start()])
-    except (InvalidSignature, ValueError) as e:
-        raise MessageError(UNBELIEVED) from e
+    check_signature(key, found[2].decode(), PREFIXES[what] + payload[: found.start()], UNBELIEVED)
     return key
 
 

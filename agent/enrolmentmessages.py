@@ -9,12 +9,10 @@ import re
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent import chain
 from agent.errors import RoadwitnessError
-from agent.messages import DeviceId, Hex64, Hex128, MessageError
+from agent.messages import DeviceId, Hex64, Hex128, MessageError, check_signature
 
 PATH: Final = "/api/v1/enrolment"
 RENEWAL_PATH: Final = f"{PATH}/renewal"
@@ -103,13 +101,9 @@ def decode_ask(payload: bytes, prefix: bytes) -> tuple[Ask, bytes, bytes]:
         ask = _asks.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise MessageError("payload is no request for a certificate") from e
-    key = bytes.fromhex(ask.public_key)
-    if chain.device_id(key) != ask.device:
+    if chain.device_id(bytes.fromhex(ask.public_key)) != ask.device:
         raise MessageError("request names another device than its key")
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(bytes.fromhex(signed.signature), prefix + raw)
-    except (InvalidSignature, ValueError) as e:
-        raise MessageError("request is not signed by its key") from e
+    check_signature(ask.public_key, signed.signature, prefix + raw, "request is not signed by its key")
     return ask, prefix + raw, signed.by_certificate
 
 

@@ -8,11 +8,9 @@ owner agreed to ends with it, and that takes a person whom the receiver knows.
 from typing import Annotated, Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent import chain
-from agent.messages import DeviceId, Hex64, Hex128, MessageError
+from agent.messages import DeviceId, Hex64, Hex128, MessageError, check_signature
 
 PATH: Final = "/api/v1/binding"
 PREFIX: Final = b"roadwitness binding\n"
@@ -59,11 +57,7 @@ def decode_binding(payload: bytes) -> Binding:
         asked = _bindings.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise MessageError("payload is no binding") from e
-    key = bytes.fromhex(asked.public_key)
-    if chain.device_id(key) != asked.device:
+    if chain.device_id(bytes.fromhex(asked.public_key)) != asked.device:
         raise MessageError("binding names another device than its key")
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(bytes.fromhex(signed.signature), PREFIX + raw)
-    except (InvalidSignature, ValueError) as e:
-        raise MessageError("binding is not signed by its key") from e
+    check_signature(asked.public_key, signed.signature, PREFIX + raw, "binding is not signed by its key")
     return asked

@@ -253,14 +253,18 @@ def decode_birth(payload: bytes) -> Birth:
         birth = _births.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise MessageError("payload is not a birth") from e
-    key = bytes.fromhex(birth.public_key)
-    if chain.device_id(key) != birth.device:
+    if chain.device_id(bytes.fromhex(birth.public_key)) != birth.device:
         raise MessageError("birth names another device")
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(bytes.fromhex(signed.signature), birth_bytes(raw))
-    except (InvalidSignature, ValueError) as e:
-        raise MessageError("birth is not signed by its key") from e
+    check_signature(birth.public_key, signed.signature, birth_bytes(raw), "birth is not signed by its key")
     return birth
+
+
+def check_signature(public_key: str, signature: str, signed: bytes, reason: str) -> None:
+    """Raise MessageError with `reason` unless the raw Ed25519 key signed the bytes; key and signature are in hex."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(bytes.fromhex(signature), signed)
+    except (InvalidSignature, ValueError) as e:
+        raise MessageError(reason) from e
 
 
 def encode_status(device: str, state: Literal["online", "offline"]) -> bytes:
