@@ -1,5 +1,7 @@
 """`roadwitness receiver command …`: ask a box for more than a clip, and read what it answered."""
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -22,6 +24,7 @@ Actor = Annotated[str, typer.Option("--actor", help="Who asks; by default who is
 Hours = Annotated[float, typer.Option("--hours", help="How long the box may take to hear it; at most 168.")]
 _BOX: Final = "rw-0123456789abcdef"
 _LIFE_H: Final = 72.0
+_Asked = tuple[str, dict[str, Any]]  # a command's name and arguments
 
 
 def add_to(receiver: typer.Typer) -> None:
@@ -30,16 +33,16 @@ def add_to(receiver: typer.Typer) -> None:
 
 
 def _ask(
-    device: str,
+    *,
     name: str,
     arguments: dict[str, Any],
-    *,
-    reason: str,
-    actor: str,
-    hours: float,
-    config: Path | None,
-    database: str | None,
-    as_json: bool,
+    device: DeviceArgument,
+    reason: Why,
+    actor: Actor = "",
+    hours: Hours = _LIFE_H,
+    config: Config = None,
+    database: Db = None,
+    as_json: Json = False,
 ) -> None:
     from agent import clock
     from receiver import commands
@@ -64,136 +67,83 @@ def _ask(
         )
 
 
+def _asks(command: Callable[..., _Asked]) -> Callable[..., None]:
+    """Ask a box for what `command` returns, a name and its arguments; the options of `_ask` are added to its own."""
+    own = inspect.signature(command).parameters
+    shared = dict(inspect.signature(_ask).parameters)
+    del shared["name"], shared["arguments"]
+    device = shared.pop("device")
+
+    def run(**given: Any) -> None:
+        name, arguments = command(**{each: given.pop(each) for each in own})
+        _ask(name=name, arguments=arguments, **given)
+
+    # keyword only: what must be given may then stand behind what need not
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (device, *own.values(), *shared.values())]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
 @app.command(epilog=f"Example: roadwitness receiver command track {_BOX} --from {WHEN} --to … --reason 'claim 4711'")
+@_asks
 def track(
-    device: DeviceArgument,
     begin: Annotated[str, typer.Option("--from", help=f"First moment, with its zone: {WHEN}.")],
     end: Annotated[str, typer.Option("--to", help="Last moment, with its zone; at most 24 h later.")],
-    reason: Why,
-    actor: Actor = "",
-    hours: Hours = _LIFE_H,
-    config: Config = None,
-    database: Db = None,
-    as_json: Json = False,
-) -> None:
+) -> _Asked:
     """Ask for every position of a time that has passed; the owner sees it and must have agreed."""
     span = {"from_utc_ns": read_moment("--from", begin), "to_utc_ns": read_moment("--to", end)}
-    _ask(
-        device,
-        "track",
-        span,
-        reason=reason,
-        actor=actor,
-        hours=hours,
-        config=config,
-        database=database,
-        as_json=as_json,
-    )
+    return "track", span
 
 
 @app.command(epilog=f"Example: roadwitness receiver command doctor {_BOX} --group gps --reason 'no places'")
+@_asks
 def doctor(
-    device: DeviceArgument,
-    reason: Why,
     group: Annotated[list[str] | None, typer.Option("--group", help="Only this group; may be repeated.")] = None,
-    actor: Actor = "",
-    hours: Hours = _LIFE_H,
-    config: Config = None,
-    database: Db = None,
-    as_json: Json = False,
-) -> None:
+) -> _Asked:
     """Have the box examined; it answers with findings and the next step for each."""
     arguments = {"groups": group} if group else {}
-    _ask(
-        device,
-        "doctor",
-        arguments,
-        reason=reason,
-        actor=actor,
-        hours=hours,
-        config=config,
-        database=database,
-        as_json=as_json,
-    )
+    return "doctor", arguments
 
 
 @app.command(epilog=f"Example: roadwitness receiver command dtc {_BOX} --reason 'lamp is on'")
-def dtc(
-    device: DeviceArgument,
-    reason: Why,
-    actor: Actor = "",
-    hours: Hours = _LIFE_H,
-    config: Config = None,
-    database: Db = None,
-    as_json: Json = False,
-) -> None:
+@_asks
+def dtc() -> _Asked:
     """Read the trouble codes of the car; the box waits until it is driven."""
-    _ask(device, "dtc", {}, reason=reason, actor=actor, hours=hours, config=config, database=database, as_json=as_json)
+    return "dtc", {}
 
 
 @app.command(epilog=f"Example: roadwitness receiver command bundle {_BOX} --reason 'restarts every hour'")
+@_asks
 def bundle(
-    device: DeviceArgument,
-    reason: Why,
     with_position: Annotated[
         bool, typer.Option("--with-position", help="With exact places; the owner must have agreed to tracks.")
     ] = False,
-    actor: Actor = "",
-    hours: Hours = _LIFE_H,
-    config: Config = None,
-    database: Db = None,
-    as_json: Json = False,
-) -> None:
+) -> _Asked:
     """Fetch the support bundle: logs, settings and state in one file, without secrets and places."""
     arguments = {"with_position": True} if with_position else {}
-    _ask(
-        device,
-        "bundle",
-        arguments,
-        reason=reason,
-        actor=actor,
-        hours=hours,
-        config=config,
-        database=database,
-        as_json=as_json,
-    )
+    return "bundle", arguments
 
 
 @app.command(
     "log-level", epilog=f"Example: roadwitness receiver command log-level {_BOX} debug --minutes 60 --reason x"
 )
+@_asks
 def log_level(
-    device: DeviceArgument,
     level: Annotated[str, typer.Argument(help="debug, info or warning.")],
-    reason: Why,
     minutes: Annotated[int, typer.Option("--minutes", help="For how long; at most 1440.")] = 60,
-    actor: Actor = "",
-    hours: Hours = _LIFE_H,
-    config: Config = None,
-    database: Db = None,
-    as_json: Json = False,
-) -> None:
+) -> _Asked:
     """Let the agent write more, or less, into its log for a while."""
     arguments = {"level": level, "seconds": minutes * 60}
-    _ask(
-        device,
-        "log_level",
-        arguments,
-        reason=reason,
-        actor=actor,
-        hours=hours,
-        config=config,
-        database=database,
-        as_json=as_json,
-    )
+    return "log_level", arguments
 
 
 @app.command(
     "config", epilog=f"Example: roadwitness receiver command config {_BOX} --set sync.window=2 --reason 'slow network'"
 )
+@_asks
 def config_(
-    device: DeviceArgument,
-    reason: Why,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="table.key=VALUE, the value as TOML; may be repeated.")
     ] = None,
@@ -204,54 +154,23 @@ def config_(
     minutes: Annotated[
         float, typer.Option("--within", help="Minutes in which the box must be heard from, or it takes them back.")
     ] = 10.0,
-    actor: Actor = "",
-    hours: Hours = _LIFE_H,
-    config: Config = None,
-    database: Db = None,
-    as_json: Json = False,
-) -> None:
+) -> _Asked:
     """Change settings: checked by the box, and taken back by itself where it is not heard from again."""
     arguments = {"toml": _toml(set_ or [], file), "drop": drop or [], "within_s": round(minutes * 60)}
-    _ask(
-        device,
-        "config",
-        arguments,
-        reason=reason,
-        actor=actor,
-        hours=hours,
-        config=config,
-        database=database,
-        as_json=as_json,
-    )
+    return "config", arguments
 
 
 @app.command(epilog=f"Example: roadwitness receiver command restart {_BOX} --part dashcam --reason 'camera frozen'")
+@_asks
 def restart(
-    device: DeviceArgument,
-    reason: Why,
     part: Annotated[str, typer.Option("--part", help="agent or dashcam.")] = "agent",
-    actor: Actor = "",
-    hours: Hours = _LIFE_H,
-    config: Config = None,
-    database: Db = None,
-    as_json: Json = False,
-) -> None:
+) -> _Asked:
     """Start the agent or the dashcam anew, once no trip is going on."""
     from receiver.service.kinds import RESTARTS
 
     if part not in RESTARTS:
         raise RoadwitnessError(f"--part {part!r}: give {' or '.join(RESTARTS)}")
-    _ask(
-        device,
-        RESTARTS[part],
-        {},
-        reason=reason,
-        actor=actor,
-        hours=hours,
-        config=config,
-        database=database,
-        as_json=as_json,
-    )
+    return RESTARTS[part], {}
 
 
 @app.command(epilog=f"Example: roadwitness receiver command answer {_BOX} 0f…e1 --out ./answer")
