@@ -3,12 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from rich.live import Live
-
-from agent.cli.laying import console, facts, notes, table
+from agent.cli.laying import Steady, console, facts, notes, table
 from agent.errors import ConfigError, near_names
 from agent.vehicle.asking import VehicleWire
 from agent.vehicle.dtc import meaning
@@ -253,23 +250,12 @@ def chosen(wanted: list[str]) -> list[int]:
     return found
 
 
-class MonitorView:
+class MonitorView(Steady):
     """Values as they come: a table that stays in its place on a terminal, else a line a round."""
 
     def __init__(self, live: bool) -> None:
-        self._live = Live(console=console(), auto_refresh=False) if live else None
+        super().__init__(live)
         self._out = console()
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.__exit__(kind, error, trace)
 
     def show(self, at_s: float, readings: list[Reading]) -> None:
         """Show one round."""

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from rich.console import RenderableType
-from rich.live import Live
 from rich.text import Text
 
-from agent.cli.laying import NARROW, console, facts, notes, table
+from agent.cli.laying import NARROW, Steady, console, facts, notes, table
 from agent.clock import NS_PER_S
 from agent.vehicle.decoding import Decoding
 from agent.vehicle.frames import FrameSource
@@ -33,22 +31,11 @@ _WORDS: Final = {
 }
 
 
-class Screen:
-    """A table that stays in its place on a terminal; nothing where `live` is false."""
+class Screen(Steady):
+    """A table that stays in its place on a terminal and goes with the command; nothing where `live` is false."""
 
     def __init__(self, live: bool) -> None:
-        self._live = Live(console=console(), auto_refresh=False, transient=True) if live else None
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.__exit__(kind, error, trace)
+        super().__init__(live, transient=True)
 
     def show(self, draw: Callable[[int], RenderableType]) -> None:
         """Draw anew; `draw` is given how many rows there is room for."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -57,3 +59,21 @@ def busy(words: str, quiet: bool) -> AbstractContextManager[Any]:
     """Show that something is going on, on a terminal; nothing where output is read by a program."""
     err = Console(stderr=True)
     return nullcontext() if quiet or not err.is_terminal else err.status(words)
+
+
+class Steady:
+    """What is drawn anew in its place on a terminal, while it is entered; nothing where `live` is false."""
+
+    def __init__(self, live: bool, *, transient: bool = False) -> None:
+        self._live = Live(console=console(), auto_refresh=False, transient=transient) if live else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
