@@ -9,7 +9,7 @@ from tests.kernel.errors import CannotBeHadError
 from tests.kernel.guest import Guest
 from tests.kernel.report import Report
 
-REPORT = pytest.StashKey[Report]()
+MACHINES = pytest.StashKey[dict[str, str]]()  # what booted in this process -> kernel
 ARCHES = ("amd64", "arm64")
 LIMIT_S = 3600  # the first guest of an architecture is built within a test's set-up
 
@@ -25,7 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "arch(*names): runs on these architectures; without, on amd64 alone")
     config.addinivalue_line("markers", "short: part of the short form that CI runs")
-    config.stash[REPORT] = Report()
+    config.stash[MACHINES] = {}
+    if not hasattr(config, "workerinput"):  # what workers of xdist find comes with the reports of their tests
+        config.pluginmanager.register(Writing(config.rootpath / config.getoption("report")))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -61,7 +63,7 @@ def new_guest(request: pytest.FixtureRequest, arch: str) -> Iterator[NewGuest]:
         made.append(guest)
         name = f"{arch}, {guest.memory_mib} MiB, {guest.cpus} CPU"
         name += f", {1000 / 2**guest.icount:g} M instructions a second" if guest.icount is not None else ""
-        request.config.stash[REPORT].machines[name] = guest.image.release
+        request.config.stash[MACHINES][name] = guest.image.release
         return guest
 
     yield make
@@ -83,30 +85,27 @@ def figure(request: pytest.FixtureRequest) -> Figure:
 
     def keep(name: str, value: float | str, unit: str = "") -> None:
         shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-        request.config.stash[REPORT].figures.append((_name(request.node), name, f"{shown} {unit}".strip()))
+        request.node.user_properties.append(("figure", (name, f"{shown} {unit}".strip())))
         print(f"{name}: {shown} {unit}")
 
     return keep
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    result = yield
-    report, name = item.config.stash[REPORT], _name(item)
-    if result.skipped and isinstance(result.longrepr, tuple):
-        report.skips[name] = result.longrepr[2].removeprefix("Skipped: ")
-    else:
-        outcome, seconds = report.tests.get(name, ("passed", 0.0))
-        outcome = "failed" if "failed" in (outcome, result.outcome) else outcome
-        report.tests[name] = (outcome, seconds + result.duration)
-    return result
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    item.user_properties += [("machine", pair) for pair in item.config.stash[MACHINES].items()]
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    report = session.config.stash[REPORT]
-    if report.tests:
-        report.write(session.config.rootpath / session.config.getoption("report"))
+class Writing:
+    """Collect what the tests report, in whichever process they run, and write it at the end."""
 
+    def __init__(self, path: Path) -> None:
+        self._path, self._report = path, Report()
 
-def _name(item: pytest.Item) -> str:
-    return f"{item.path.stem.removeprefix('test_')}: {item.name.removeprefix('test_')}"
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        name = report.nodeid.rpartition("/")[2].replace(".py::", ": ").replace("test_", "")
+        self._report.take(name, report)
+
+    def pytest_sessionfinish(self) -> None:
+        if self._report.tests:
+            self._report.write(self._path)

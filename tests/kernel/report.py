@@ -1,8 +1,14 @@
-"""What a run of the bench showed, as build/kernel-report.md."""
+"""What a run of the bench showed, as build/kernel-report.md.
+
+A test's report carries among its user_properties ("figure", (name, value with unit)) and ("machine", (what booted,
+kernel)), so that they also come from workers of xdist.
+"""
 
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 
 @dataclass(slots=True)
@@ -13,6 +19,22 @@ class Report:
     figures: list[tuple[str, str, str]] = field(default_factory=list)  # test, name, value with unit
     tests: dict[str, tuple[str, float]] = field(default_factory=dict)  # test -> outcome, seconds of all its phases
     skips: dict[str, str] = field(default_factory=dict)  # test -> the piece that could not be had
+
+    def take(self, name: str, report: pytest.TestReport) -> None:
+        """Take one phase of a test."""
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self.skips[name] = report.longrepr[2].removeprefix("Skipped: ")
+        elif name not in self.skips:  # its teardown passes
+            outcome, seconds = self.tests.get(name, ("passed", 0.0))
+            outcome = "failed" if "failed" in (outcome, report.outcome) else outcome
+            self.tests[name] = (outcome, seconds + report.duration)
+        if report.when == "teardown":  # each phase carries those of the phases before it
+            for kind, pair in report.user_properties:
+                match kind, pair:
+                    case "machine", (str(machine), str(kernel)):
+                        self.machines[machine] = kernel
+                    case "figure", (str(figure), str(value)):
+                        self.figures.append((name, figure, value))
 
     def write(self, path: Path) -> None:
         """Write what there is."""
