@@ -52,6 +52,7 @@ KEEP: Final = (
     "lib/",
     "net/9p/",
     "net/can/",
+    "net/ipv4/tcp_",
     "net/netfilter/",
     "net/sched/",
 )
