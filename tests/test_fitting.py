@@ -18,6 +18,7 @@ from agent.chain import device_id, public_bytes
 from agent.channels import number
 from agent.cli.install import app as install
 from agent.cli.uninstall import app as uninstall
+from agent.dashcam.settings import load_dashcam
 from agent.errors import ConfigError, RoadwitnessError
 from agent.fitting import progress, service, word
 from agent.fitting.acceptance import Acceptance
@@ -27,6 +28,7 @@ from agent.fitting.configuring import Configuration
 from agent.fitting.desk import Desk, token_of
 from agent.fitting.ending import NotToldError, end
 from agent.fitting.erase import Box, erase
+from agent.fitting.finding import devices
 from agent.fitting.fitting import Fitting, item
 from agent.fitting.photos import taken
 from agent.fitting.rules import DriveRules, Expected
@@ -327,6 +329,8 @@ def test_what_is_plugged_in_is_found_without_touching_what_gpsd_reads(tmp_path: 
         ("video/video0", "name", "USB Camera"),
         ("video/video0", "index", "0"),
         ("video/video1", "index", "1"),
+        ("video/video10", "name", "bcm2835-codec-decode"),
+        ("video/video2", "name", "unicam-image"),
     ):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / file).write_text(text)
@@ -348,7 +352,8 @@ def test_what_is_plugged_in_is_found_without_touching_what_gpsd_reads(tmp_path: 
         ("CAN interface", "drivers.canbus.can0", False),
         ("CAN interface", "drivers.canbus.can1", True),
         ("Motion sensor", "drivers.imu.box", False),
-        ("Camera", "", False),
+        ("Camera", "cameras", False),
+        ("Camera", "", True),  # a sensor whose raw data nothing here develops
     ]
     assert found[3].settings["device"] == "lsm6dsl"
     assert not any("tty" in each for each in looked)
@@ -447,6 +452,29 @@ def test_a_step_that_fails_is_done_again_left_out_with_a_reason_or_stands_on_the
     done = steps(monkeypatch, {"vin": fails})
     with pytest.raises(RoadwitnessError, match="stopped at Vehicle"):
         run(fitting_of(tmp_path, Said("q")))
+
+
+def test_cameras_that_are_found_are_configured_once_and_a_persons_own_stay(tmp_path: Path) -> None:
+    def plugged(*names: str) -> Answers:
+        for name in names:
+            (tmp_path / "video" / name).mkdir(parents=True)
+            (tmp_path / "video" / name / "name").write_text("USB Camera")
+        none = tmp_path / "none"
+        look = Places(serial=(), not_serial=(), gpsd="", net=none, iio=none, dev=none, video=tmp_path / "video")
+        return Answers(look=look)
+
+    path = tmp_path / "dashcam.toml"
+    path.write_text('# mine\nsegment_s = 1.0\n[cameras.cabin]\nsource = "rtsp://10.0.0.2/"\n')
+    talk = Said("n")
+    devices(fitting_of(tmp_path, talk, plugged("video0")))
+    assert list(load_dashcam(path).cameras) == ["cabin"]  # the person did not want it
+    devices(fitting_of(tmp_path, Said(), plugged("video4", "video8")))
+    films = {name: camera.source for name, camera in load_dashcam(path).cameras.items()}
+    assert films == {"cabin": "rtsp://10.0.0.2/", "front": "/dev/video0"}
+    assert path.read_text().startswith("# mine\nsegment_s = 1.0\n")
+    before = path.read_bytes()
+    devices(fitting_of(tmp_path, Said(), plugged()))
+    assert path.read_bytes() == before
 
 
 def test_without_any_device_nothing_else_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

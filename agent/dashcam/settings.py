@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from agent.config import build, read_toml, settings_file
 from agent.dashcam.segments import CAMERA_NAME, KEEP
@@ -114,12 +114,17 @@ class DashcamConfig:
 def load_dashcam(path: Path | None = None) -> DashcamConfig:
     """Read `dashcam.toml` (`path`, or this machine's) over the defaults."""
     path = path or settings_file("dashcam.toml")
-    config = build(DashcamConfig, read_toml(path), str(path))
+    return dashcam_of(read_toml(path), str(path))
+
+
+def dashcam_of(table: dict[str, Any], where: str) -> DashcamConfig:
+    """Read a dashcam.toml's table over the defaults; raise ConfigError naming `where` and the key that is wrong."""
+    config = build(DashcamConfig, table, where)
     sources: dict[str, str] = {}
     for name, camera in config.cameras.items():
         if camera.source in sources:
             raise ConfigError(
-                f"{path}: cameras {sources[camera.source]} and {name} are both {camera.source}; remove one"
+                f"{where}: cameras {sources[camera.source]} and {name} are both {camera.source}; remove one"
             )
         sources[camera.source] = name
     return config

@@ -1,8 +1,9 @@
-"""Write what was found into agent.toml: comments and values that stand there stay; the file is whole, old or new."""
+"""Write what was found into agent.toml and dashcam.toml: what stands there stays; a file is whole, old or new."""
 
 import difflib
 import os
 import tomllib
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from agent.config import LOCAL, build, config_dir
+from agent.dashcam.settings import DashcamConfig, dashcam_of
 from agent.devices import makers
 from agent.durable import sync_folder
 from agent.errors import ConfigError
@@ -19,12 +21,14 @@ from agent.settings import AgentConfig
 FILE: Final = LOCAL / "agent.toml"
 _NEW: Final = (
     "# What belongs to this box and its car. Written by `roadwitness install`; every key with its default is in\n"
-    "# the agent.toml that came with the program: roadwitness config show\n"
+    "# the {name} that came with the program{shown}\n"
 )
 
 
-class Configuration:
-    """The text of one agent.toml while it is being changed; `write` makes it so."""
+class TomlFile(ABC):
+    """The text of a file of settings while it is being changed; `write` makes it so."""
+
+    shown = ""  # where people see its defaults
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -35,7 +39,7 @@ class Configuration:
         except (OSError, UnicodeDecodeError) as e:
             raise ConfigError(f"{path}: cannot be read: {e}; use sudo, or repair the file") from e
         try:
-            self._document = tomlkit.parse(self.before or _NEW)
+            self._document = tomlkit.parse(self.before or _NEW.format(name=path.name, shown=self.shown))
         except TOMLKitError as e:
             raise ConfigError(f"{path}: not valid TOML: {e}; repair that line, then start again") from e
 
@@ -48,11 +52,6 @@ class Configuration:
     def changed(self) -> bool:
         """Say whether there is anything to write."""
         return self.text != self.before and tomllib.loads(self.text) != _parsed(self.before)
-
-    @property
-    def settings(self) -> AgentConfig:
-        """Return what the text says, defaults included; raise ConfigError."""
-        return build(AgentConfig, tomllib.loads(self.text), str(self.path))
 
     def get(self, table: str, key: str) -> Any:
         """Return a value of a dotted table, None where it does not stand there."""
@@ -91,11 +90,41 @@ class Configuration:
 
     def write(self) -> None:
         """Check and write the text, durable on return, with the mode and owner of before; raise ConfigError."""
-        makers(self.settings.drivers, config_dir())
+        self.check()
         if self.text == self.before:
             return  # the agent that runs has read it
         replace(self.path, self.text)
         self.before = self.text
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise ConfigError where what the text says is wrong."""
+
+
+class Configuration(TomlFile):
+    """An agent.toml."""
+
+    shown = ": roadwitness config show"
+
+    @property
+    def settings(self) -> AgentConfig:
+        """Return what the text says, defaults included; raise ConfigError."""
+        return build(AgentConfig, tomllib.loads(self.text), str(self.path))
+
+    def check(self) -> None:
+        makers(self.settings.drivers, config_dir())
+
+
+class Cameras(TomlFile):
+    """A dashcam.toml."""
+
+    @property
+    def settings(self) -> DashcamConfig:
+        """Return what the text says, defaults included; raise ConfigError."""
+        return dashcam_of(tomllib.loads(self.text), str(self.path))
+
+    def check(self) -> None:
+        assert self.settings
 
 
 def replace(path: Path, content: str | bytes, mode: int = 0o644) -> None:

@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 from typing import Final
 
-from agent.dashcam.settings import load_dashcam
 from agent.doctor.advice import next_step
 from agent.doctor.examine import CHECKS, examine
 from agent.doctor.finding import Finding
-from agent.errors import ConfigError
+from agent.fitting.configuring import Cameras, TomlFile
 from agent.fitting.fitting import Fitting, item
 from agent.fitting.search import Found, search
 from agent.fitting.sheet import Item, ItemState
-from agent.fitting.talk import Row, rows_of
+from agent.fitting.talk import Row, Talk, rows_of
 from agent.local.messages import Status
 
 # What only later steps can bring about, so that it is examined when the sheet is made: before enrolment nobody lets the
 # box in, before the consent nothing is recorded, before the drive nothing is learned.
 LATER: Final = ("network.", "config.consent", "imu.mount", "imu.values")
+DASHCAM: Final = "dashcam.toml"
+CAMERAS: Final = "cameras"
+NAMES: Final = ("front", "rear")  # as many cameras as one box films with
 SETTLE_S: Final = 30.0  # for devices to be opened: an adapter is brought up in some ten seconds
 STATES: Final[dict[str, ItemState]] = {"pass": "pass", "warn": "warn", "fail": "fail", "unknown": "warn"}
 
@@ -26,10 +28,12 @@ def devices(fitting: Fitting) -> list[Item]:
     talk = fitting.talk
     fitting.service.stop()  # two readers on one wire would take the other's words
     found = search(fitting.answers.look, lambda what: talk.say(f"looking at {what} …", "dim"))
-    configuration = fitting.configuration()
+    configuration, cameras = fitting.configuration(), Cameras(fitting.config.with_name(DASHCAM))
     known = _wires(fitting)
     for one in found:
-        if one.table and not known.intersection((_wire(one), *one.also)):
+        if one.table == CAMERAS:
+            _take_camera(cameras, one.settings["source"])
+        elif one.table and not known.intersection((_wire(one), *one.also)):
             configuration.put(one.table, one.settings, keep=True)
     for table, values in fitting.answers.settings.items():
         configuration.put(table, values)
@@ -37,12 +41,8 @@ def devices(fitting: Fitting) -> list[Item]:
         item("devices", "Devices", "fail", "nothing is plugged in", "Plug adapter and receiver in, then start again.")
     ]
     talk.rows(rows_of(items))
-    if configuration.changed:
-        talk.say(f"For {configuration.path}:")
-        for line in configuration.difference():
-            talk.say(f"  {line}", "green" if line.startswith("+") else "red")
-        if talk.choose("Write this?", {"y": "yes", "n": "no, leave the file as it is"}, "y") == "y":
-            configuration.write()
+    for file in (configuration, cameras):
+        _write(file, talk)
     if not configuration.settings.drivers or not any(
         getattr(configuration.settings.drivers, kind) for kind in configuration.settings.drivers.__slots__
     ):
@@ -59,20 +59,26 @@ def devices(fitting: Fitting) -> list[Item]:
 
 
 def _item(one: Found) -> Item:
-    if one.what == "Camera" and one.settings["source"] not in _cameras():
-        advice = (
-            f'To film, add it to /etc/roadwitness/dashcam.toml: [cameras.front] source = "{one.settings["source"]}"'
-        )
-        return item("devices", one.what, "warn", f"{one.said}, which is not configured", f"{advice}, then start again.")
     return item("devices", one.what, "warn" if one.trouble else "pass", one.said, one.advice)
 
 
-def _cameras() -> set[str]:
-    """Return the sources of the configured cameras."""
-    try:
-        return {camera.source for camera in load_dashcam().cameras.values()}
-    except ConfigError:
-        return set()
+def _take_camera(cameras: Cameras, source: str) -> None:
+    """Configure a camera under the first free name; a person's cameras, and the two that a box films with, stay."""
+    films = cameras.settings.cameras
+    names = [name for name in NAMES if name not in films]
+    if names and len(films) < len(NAMES) and source not in {camera.source for camera in films.values()}:
+        cameras.put(f"{CAMERAS}.{names[0]}", {"source": source})
+
+
+def _write(file: TomlFile, talk: Talk) -> None:
+    """Write a file of settings where something is new and the person agrees."""
+    if not file.changed:
+        return
+    talk.say(f"For {file.path}:")
+    for line in file.difference():
+        talk.say(f"  {line}", "green" if line.startswith("+") else "red")
+    if talk.choose("Write this?", {"y": "yes", "n": "no, leave the file as it is"}, "y") == "y":
+        file.write()
 
 
 def _wire(one: Found) -> str:

@@ -19,6 +19,11 @@ CAN_TYPE: Final = "280"  # ARPHRD_CAN, linux/if_arp.h
 GPSD_S: Final = 3.0  # for gpsd to say who it is and what it reads
 _LINE: Final = 65_536
 
+# Of a Raspberry Pi's video devices: blocks that work on pictures, and receivers of a sensor's raw data, which become
+# pictures only by libcamera (names: drivers/media and drivers/staging of the Raspberry Pi's kernel, rpi-6.6.y).
+NO_CAMERA: Final = ("bcm2835-codec", "bcm2835-isp", "rpivid", "rpi-hevc-dec", "pispbe")
+RAW: Final = ("unicam", "rp1-cfe")
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -41,9 +46,9 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A device, the table of agent.toml that reads it ("" where none does), and what it says of itself."""
+    """A device, the table that reads it ("" where none does), and what it says of itself."""
 
-    table: str  # "drivers.KIND.NAME"
+    table: str  # "drivers.KIND.NAME" of agent.toml, "cameras" of dashcam.toml, where each has a name
     settings: dict[str, Any]
     what: str  # "OBD adapter"
     said: str
@@ -221,7 +226,14 @@ def _cameras(places: Places, told: Callable[[str], None]) -> Iterator[Found]:
         if _text(folder / "index") not in ("0", None):  # further nodes of one camera carry its metadata
             continue
         told(folder.name)
-        yield Found("", {"source": f"/dev/{folder.name}"}, "Camera", f"{_text(folder / 'name')} on /dev/{folder.name}")
+        name = _text(folder / "name") or folder.name
+        if name.startswith(NO_CAMERA):
+            continue
+        said = f"{name} on /dev/{folder.name}"
+        if name.startswith(RAW):
+            yield Found("", {}, "Camera", said, "gives unfinished pictures", "Use a USB camera, or a network camera.")
+            continue
+        yield Found("cameras", {"source": f"/dev/{folder.name}"}, "Camera", said)
 
 
 def _text(path: Path) -> str | None:
