@@ -112,6 +112,13 @@ class Channel:
         self.say({"id": process.number, "run": words, "cwd": cwd, "env": env or {}})
         return process
 
+    def adopt(self, process: Process, on_output: Callable[[bytes], None] | None = None) -> Process:
+        """Go on with a command that ran when the guest's memory was taken; what it says from now on is new."""
+        again = Process(process.command, process.number, self, on_output=on_output)
+        self._numbers = itertools.count(process.number + 1)
+        self._processes[again.number] = again
+        return again
+
     def say(self, message: dict[str, object]) -> None:
         try:
             with self._sending:

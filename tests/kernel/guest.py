@@ -45,6 +45,7 @@ class Guest:
 
     `product`: mount our Python libraries and the program of this checkout (tests.kernel.product; or two disks of
     yours), so that `roadwitness` and every `python3` find them. `share`: a host folder, read-only on /mnt/share.
+    `root`: begin from this overlay of the image's root (qcow2), which is not written either.
     `disk`: a raw image as a second disk, /dev/disk/by-id/virtio-data. `icount`: guest time counts instructions,
     2^icount ns each, with one processor, so that the CPU time of a program repeats whatever the host does. `rtc`: what
     the board's clock says at its start, as QEMU's -rtc base=. `devices`: further arguments of QEMU. `line`: further
@@ -55,6 +56,7 @@ class Guest:
         self,
         arch: str = "amd64",
         *,
+        root: Path | None = None,
         product: bool | tuple[Path, Path] = True,
         memory_mib: int = 1024,
         cpus: int = 2,
@@ -81,7 +83,7 @@ class Guest:
         runs = CACHE / "run"
         runs.mkdir(exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=f"{arch}.", dir=runs))
-        backing = ["-F", "raw", "-b", str(self.image.root)]
+        backing = ["-F", "qcow2", "-b", str(root)] if root else ["-F", "raw", "-b", str(self.image.root)]
         call("qemu-img", "create", "-q", "-f", "qcow2", *backing, self.folder / "root.qcow2")
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -94,8 +96,8 @@ class Guest:
         self.wait_for_hand(limit_s)
         self.mount()
 
-    def power_on(self) -> None:
-        """Power on and wait for nothing but QEMU's sockets."""
+    def power_on(self, *words: str) -> None:
+        """Power on and wait for nothing but QEMU's sockets; `words` are further arguments of QEMU, this time."""
         if self.is_on:
             raise GuestError("the guest is on already")
         for left in ("hand.sock", "qmp.sock"):
@@ -103,7 +105,7 @@ class Guest:
         self._began_ns = monotonic_ns()
         with (self.folder / "qemu.log").open("ab") as log:
             # setpriv: a test run that is killed leaves no machine behind
-            command = ["setpriv", "--pdeathsig", "KILL", *self._command()]
+            command = ["setpriv", "--pdeathsig", "KILL", *self._command(), *words]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._wait(lambda: (self.folder / "hand.sock").exists() and self._connects(), 60.0, "QEMU does not start")
 
@@ -188,6 +190,10 @@ class Guest:
     ) -> Process:
         """Start a command and go on; any number may run."""
         return self._connected().start(command, cwd, env, on_output)
+
+    def adopt(self, process: Process, on_output: Callable[[bytes], None] | None = None) -> Process:
+        """Go on with a command that ran when the guest's memory was taken (tests.kernel.sleeping)."""
+        return self._connected().adopt(process, on_output)
 
     def until(self, command: str, limit_s: float = 60.0) -> Result:
         """Run a shell line in the guest until it ends with 0; raise GuestError with what it said last."""
