@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.doctor.context import Context
+from agent.doctor.examine import examine
 from agent.errors import StoreError
 from agent.vault import fscrypt, sealing, vault
 from agent.vault.vault import BESIDE, SEALED, Vault
@@ -101,6 +103,20 @@ def test_locked_its_files_cannot_be_read_nor_named_and_open_again_they_are_there
         (box / "new").touch()
     assert kept.open().folders[0].state == "open"
     assert (box / "store.db").read_bytes() == b"rows" * 1000
+
+
+def test_the_doctor_says_whether_it_is_open(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> dict[str, tuple[str, str]]:
+        return {f.check: (f.state, f.advice) for f in examine(Context(store=box, groups=("storage",)))}
+
+    assert "storage.encrypted" not in told()  # nobody expects it of a folder on a desk
+    monkeypatch.setattr("agent.doctor.storage.STORE", box)
+    assert told()["storage.encrypted"] == ("warn", "vault_none")
+    made(box)
+    assert told()["storage.encrypted"] == ("pass", "")
+    locked(box)
+    assert told()["storage.encrypted"] == ("fail", "vault_locked")
+    assert "storage.store" not in told()
 
 
 def test_nothing_of_it_stands_on_the_card(box: Path, disk: Path) -> None:

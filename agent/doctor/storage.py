@@ -14,7 +14,9 @@ from agent.doctor.seen import Seen
 from agent.errors import StoreError
 from agent.guard.settings import BoxSettings
 from agent.identity import KEY_FILE
+from agent.local.place import STORE
 from agent.store.database import STORE_FILE, SUSPECT_FILE
+from agent.vault.fscrypt import KeyState, key_state, policy
 from drivers.sysfs import try_text
 
 CHECK_S: Final = 6.0  # for every page of the store: 150 MB from a good SD card
@@ -36,6 +38,10 @@ def examine(seen: Seen) -> Iterator[Finding]:
     yield from _wear(seen, folder)
     if not os.access(folder, os.R_OK | os.X_OK):
         yield ill("unknown", "storage.store", "not_permitted", f"{folder}: this user may not look into it")
+        return
+    secret = list(_vault(folder))
+    yield from secret
+    if any(finding.state == "fail" for finding in secret):  # nothing in it has a name
         return
     yield from _key(folder)
     yield from _whole(seen, folder)
@@ -93,6 +99,23 @@ def _wear(seen: Seen, folder: Path) -> Iterator[Finding]:
         yield ill("warn", "storage.wear", "worn", words, **facts)
     else:
         yield well("storage.wear", words, **facts)
+
+
+def _vault(folder: Path) -> Iterator[Finding]:
+    """Judge whether what is stored lies encrypted; elsewhere than on an installed box nobody expects it."""
+    try:
+        found = policy(folder)
+        state = None if found is None else key_state(folder, found.key_id)
+    except OSError as error:
+        yield ill("unknown", "storage.encrypted", "not_permitted", f"{folder}: {error.strerror}")
+        return
+    if found is None:
+        if folder == STORE:
+            yield ill("warn", "storage.encrypted", "vault_none", "not encrypted", folder=str(folder))
+    elif state != KeyState.PRESENT:
+        yield ill("fail", "storage.encrypted", "vault_locked", f"{found.cipher}, locked", folder=str(folder))
+    else:
+        yield well("storage.encrypted", f"{found.cipher}, open", folder=str(folder))
 
 
 def _key(folder: Path) -> Iterator[Finding]:
