@@ -37,6 +37,7 @@ class ImuSettings:
 
     device: str = ""  # "iio:device0" or the sensor's name; "" takes the first accelerometer
     rate_hz: float = 100.0
+    range_g: float = 16.0  # the narrowest that reaches it, else the widest; what a collision is measured with
     batch_s: float = 0.1
     trigger: str = ""  # for devices without their own
     poll_hz: float = 10.0  # for devices without a buffer
@@ -112,6 +113,7 @@ def _of_imu(cls: Any, settings: ImuSettings, folder: Path) -> Driver:
     driver: Driver = cls(
         settings.device or None,
         rate_hz=settings.rate_hz,
+        range_g=settings.range_g,
         batch_s=settings.batch_s,
         trigger=settings.trigger or None,
         poll_hz=settings.poll_hz,

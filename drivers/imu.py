@@ -39,8 +39,9 @@ DISTRUST: Final = 3  # batches in a row without one usable time
 class Imu:
     """Read the IIO device `device`: its number ("iio:device0"), its name, or None for the first accelerometer.
 
-    `rate_hz` is asked for, the next one offered is taken; a batch comes every `batch_s`. `trigger` names a trigger for
-    devices without their own. `poll_hz` is for devices without a buffer. No sample for `silent_s` is trouble.
+    Of `rate_hz` and `range_g` the next that is offered is taken; a batch comes every `batch_s`. `trigger` names a
+    trigger for devices without their own, `poll_hz` is for devices without a buffer. No sample for `silent_s` is
+    trouble.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Imu:
         device: str | None = None,
         *,
         rate_hz: float = 100.0,
+        range_g: float = 16.0,
         batch_s: float = 0.1,
         trigger: str | None = None,
         poll_hz: float = 10.0,
@@ -57,6 +59,7 @@ class Imu:
     ) -> None:
         self.name = f"imu:{device or 'first'}"
         self.rate_hz = rate_hz
+        self._range_g = range_g
         self._wanted, self._asked_hz, self._batch_s, self._trigger = device, rate_hz, batch_s, trigger
         self._poll_ns = round(NS_PER_S / poll_hz)
         self._silent_ns = round(silent_s * NS_PER_S)
@@ -85,6 +88,7 @@ class Imu:
         self.close()
         self._closing.clear()
         device = IioDevice(self.name, self._sysfs, self._wanted)
+        reached_g = device.reach(self._range_g)
         now_ns = monotonic_ns()
         self._opened_ns = self._came_ns = self._changed_ns = self._due_ns = self._temperature_due_ns = now_ns
         self._rest, self._previous_ns, self._previous_raw, self._distrust = b"", None, None, 0
@@ -104,7 +108,8 @@ class Imu:
         self._axes = Axes(device.triads, self._layout)
         self._device = device
         how = f"in batches at {self.rate_hz:g} Hz" if self._fd is not None else "one by one: it has no buffer"
-        self._facts.say(now_ns, self.name, "ok", f"{device.folder.name} gives samples {how}")
+        upto = f", up to ±{reached_g:.0f} g" if reached_g is not None else ""
+        self._facts.say(now_ns, self.name, "ok", f"{device.folder.name} gives samples {how}{upto}")
 
     def read(self, timeout_s: float) -> Block:
         """Return the samples of one batch, an empty block after `timeout_s`."""

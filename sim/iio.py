@@ -78,6 +78,7 @@ class FakeIio:
         text = {
             "name": self._name,
             "in_accel_scale": f"{self._accel_scale:.12f}",
+            "in_accel_scale_available": f"{self._accel_scale:.12f}",
             "in_anglvel_scale": f"{self._gyro_scale:.12f}",
             "in_mount_matrix": "; ".join(", ".join(f"{v:g}" for v in row) for row in self._mount),
             "in_temp_scale": f"{TEMP_SCALE:.9f}",

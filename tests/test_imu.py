@@ -116,6 +116,31 @@ def test_the_next_offered_rate_is_taken(device: FakeIio, asked: float, given: fl
     imu.close()
 
 
+@pytest.mark.parametrize(
+    ("offered_g", "asked_g", "given_g"),
+    [((2, 4, 8, 16), 16, 16), ((2, 4, 8, 16), 5, 8), ((2, 4, 8), 16, 8), ((100, 200, 400), 16, 100)],
+)
+def test_the_narrowest_offered_range_that_is_wide_enough_is_taken(
+    tmp_path: Path, offered_g: tuple[int, ...], asked_g: float, given_g: int
+) -> None:
+    """Sensors start at their narrowest: ±2 g would say little of a collision."""
+    device = FakeIio(tmp_path, form=Format(accel_range_g=offered_g[0]))
+    device.plug()
+    folder = device.sysfs / "iio:device0"
+    (folder / "in_accel_scale_available").write_text(" ".join(f"{g * 9.80665 / 32768:.9f}" for g in offered_g) + "\n")
+    imu = imu_of(device, range_g=asked_g)
+    imu.open()
+    scale = float((folder / "in_accel_scale").read_text())
+    assert scale == pytest.approx(given_g * 9.80665 / 32768, rel=1e-4)
+    assert f"up to ±{given_g} g" in next(h.detail for h in imu.health() if h.source == imu.name)
+    times_three = times(3)
+    give(device, times_three, np.array([0.0, 0.0, 9.8]))
+    counts = 9.8 / (offered_g[0] * 9.80665 / 32768)  # what the fake wrote, at its own scale
+    assert of(next_batch(imu), "Imu.Acceleration.Z") == pytest.approx(counts * scale, rel=0.01)
+    imu.close()
+    device.unplug()
+
+
 def test_the_device_is_set_up_for_batches_and_switched_off_at_close(device: FakeIio) -> None:
     folder = device.sysfs / "iio:device0"
     (folder / "scan_elements" / "in_magn_x_en").write_text("1")

@@ -23,6 +23,8 @@ QUANTITIES: Final = {"accel": ("Imu.Acceleration", 1.0), "anglvel": ("Imu.Angula
 TIMESTAMP: Final = "in_timestamp"
 TEMPERATURE: Final = "in_temp"
 MILLI: Final = 1e-3
+STANDARD_G: Final = 9.80665
+NOMINAL: Final = 0.2  # data sheets round: 16 g of a LIS3DH are 12 mg × 2047 = 24.6 g, 2 g of others 1.996
 ROOM_S: Final = 4.0  # the buffer holds so much: a parked car's sensor is read once a second
 
 
@@ -49,7 +51,7 @@ class IioDevice:
         self._name = name
         self._sysfs = sysfs
         self.folder = _find(name, sysfs, wanted)
-        self.triads = [triad for quantity in QUANTITIES if (triad := self._triad(quantity)) is not None]
+        self.triads = self._triads()
         if not self.triads:
             raise DriverError(f"{name}: {self.folder}: neither acceleration nor angular velocity on three axes")
 
@@ -57,6 +59,33 @@ class IioDevice:
     def has_buffer(self) -> bool:
         """Say whether the device can be read in batches."""
         return (self.folder / "scan_elements").is_dir() and (self.folder / "buffer" / "enable").exists()
+
+    def reach(self, range_g: float) -> float | None:
+        """Take the narrowest range of acceleration that reaches ±`range_g`, else the widest; return what it is, in g.
+
+        Sensors start at their narrowest, ±2 g, where a collision is at the end of the range from its first moment.
+        None where the device does not say what it offers, or how many bits it has.
+        """
+        offered = _offered(try_text(self.folder / "in_accel_scale_available"))
+        kind = try_text(self.folder / "scan_elements" / "in_accel_x_type")
+        if not offered or kind is None:
+            return None
+        try:
+            counts = parse_type("in_accel_x", 0, kind).rails[1]
+        except ValueError:
+            return None  # told where the scan's layout is read
+        ranges = {scale * counts / STANDARD_G: scale for scale in offered}
+        enough = [at for at in ranges if at >= range_g * (1 - NOMINAL)]
+        chosen = min(enough, default=max(ranges))
+        scale = self._of_axis("accel", "x", "scale")
+        if scale is None or not math.isclose(scale, ranges[chosen], rel_tol=NOMINAL):
+            if self.has_buffer:
+                self.stop_buffer()
+            for stem in ("in_accel", *(f"in_accel_{axis}" for axis in AXES)):
+                if (self.folder / f"{stem}_scale").exists():
+                    write(self._name, self.folder / f"{stem}_scale", f"{ranges[chosen]:.9f}")
+            self.triads = self._triads()
+        return chosen
 
     def start_buffer(self, rate_hz: float, batch_s: float, trigger: str | None) -> tuple[ScanLayout, float, bool]:
         """Set the device up; return the scan's layout, the rate in Hz, and whether its times are monotonic."""
@@ -104,6 +133,9 @@ class IioDevice:
         if raw is None or scale is None:
             return None
         return (raw + (try_number(self.folder / f"{TEMPERATURE}_offset") or 0.0)) * scale * MILLI
+
+    def _triads(self) -> list[Triad]:
+        return [triad for quantity in QUANTITIES if (triad := self._triad(quantity)) is not None]
 
     def _triad(self, quantity: str) -> Triad | None:
         stems = [f"in_{quantity}_{axis}" for axis in AXES]

@@ -7,9 +7,9 @@ mkdir -p /sys/kernel/config/iio/triggers/hrtimer/t0
 echo 100 > "$(dirname "$(grep -l '^t0$' /sys/bus/iio/devices/*/name)")/sampling_frequency"
 bus=$(i2cdetect -l | awk '/stub/{sub("i2c-","",$1);print $1}')
 i2cset -f -y "$bus" 0x18 0x0f 0x33
-# 1 g on z: 1024 of 1 mg in the upper 12 bits
-i2cset -f -y "$bus" 0x18 0x2d 0x40
-i2cset -f -y "$bus" 0x18 0xad 0x40
+# 1 g on z: 83 of 12 mg in the upper 12 bits, as the range of 16 g that the agent chooses has it
+for register in 0x2c 0xac; do i2cset -f -y "$bus" 0x18 $register 0x30; done
+for register in 0x2d 0xad; do i2cset -f -y "$bus" 0x18 $register 0x05; done
 echo lis3dh 0x18 > "/sys/bus/i2c/devices/i2c-$bus/new_device"
 line=/sys/kernel/config/gpio-sim/ign
 mkdir -p $line/bank0/line3
