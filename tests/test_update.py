@@ -520,6 +520,30 @@ def test_a_version_in_which_the_machine_boots_again_and_again_goes(machine: Mach
     assert machine.running == "1.0.0"
 
 
+def test_units_are_on_the_disk_before_the_update_says_that_they_are(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new file that is only renamed into its place is empty after a power cut: ext4 gives it its blocks later."""
+    durable: list[str] = []
+    fsync, replaced = os.fsync, os.replace
+
+    def fsync_noted(descriptor: int) -> None:
+        fsync(descriptor)
+        durable.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    def replace_checked(source: Any, target: Any) -> None:
+        if not Path(source).is_symlink():
+            assert str(source) in durable, f"{source} is renamed before its contents are on the disk"
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync_noted)
+    monkeypatch.setattr(os, "replace", replace_checked)
+    said = updater(machine).install(package(machine.place.root, "1.1.0", extra="new.timer"), "1.1.0")
+    assert said.verdict == "installed"
+    assert any(path.endswith(".new.timer.new") for path in durable)
+    assert str(machine.place.root / "usr/lib/systemd/system") in durable
+
+
 def test_a_person_goes_back_where_the_old_version_could_run(machine: Machine) -> None:
     with pytest.raises(UpdateError, match="no version before"):
         updater(machine).roll_back("asked")

@@ -1,12 +1,11 @@
 """What must survive a power cut in the middle of an update: a small file, replaced whole and synced."""
 
-import os
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from agent.durable import sync_folder
+from agent.durable import replace_whole
 from agent.errors import RoadwitnessError
 
 STATE_FILE: Final = "state.json"
@@ -66,15 +65,7 @@ def save(folder: Path, state: State) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file that is the old or the new one after a power cut; raise RoadwitnessError."""
-    partial = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o644)
-        os.replace(partial, path)
-        sync_folder(path.parent)
+        replace_whole(path, data)
     except OSError as e:
         raise RoadwitnessError(f"{path}: cannot be written: {e.strerror}; is the disk full, or read-only?") from e

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from agent.durable import sync_folder
+from agent.durable import replace_whole, sync_folder
 from agent.update.place import Place, Run, UpdateError
 
 ACTIVE: Final = "roadwitness"  # runs
@@ -94,7 +94,8 @@ def _system_files(tree: Path) -> dict[Path, Path]:
 def activate(place: Place, version: str, other: str, run: Run) -> None:
     """Let `version` be what runs from its next start: its units and rules, its users, then the link.
 
-    Every step may be repeated after a power cut. Files that only `other` has go.
+    Every step may be repeated after a power cut, and what is done is durable when this returns. Files that only
+    `other` has go.
     """
     wanted, had = _system_files(place.tree(version)), _system_files(place.tree(other))
     try:
@@ -102,11 +103,7 @@ def activate(place: Place, version: str, other: str, run: Run) -> None:
             target = place.root / inside
             data = source.read_bytes()
             if not target.is_file() or target.read_bytes() != data:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                new = target.with_name(f".{target.name}.new")
-                new.write_bytes(data)
-                new.chmod(0o644)
-                os.replace(new, target)
+                replace_whole(target, data)
         for inside in had.keys() - wanted.keys():
             (place.root / inside).unlink(missing_ok=True)
     except OSError as e:
