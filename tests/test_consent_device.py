@@ -311,6 +311,17 @@ def test_an_owner_who_does_not_agree_to_video_is_not_filmed_and_the_loop_goes(tm
     assert not running.is_alive()
 
 
+def test_a_video_folder_that_may_not_be_looked_at_is_told_once_and_ends_no_agent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder of other modes refuses nothing to root, a name that is too long does: seen as a crash on a real box."""
+    watch = CameraWatch(tmp_path / ("x" * 300), BOOT, 0)
+    for withheld in (False, True, True):
+        watch.withhold(withheld)
+    assert len(caplog.records) == 1
+    assert "cannot be changed" in caplog.text
+
+
 def test_a_disk_that_refuses_to_delete_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(tmp_path, "front", 0)
     quota = Quota(tmp_path, {"front": 1 << 40}, 0)

@@ -31,9 +31,9 @@ class Withholding:
         A video folder that nobody made has no dashcam.
         """
         path = self._folder / KEEP / FILE
-        if not self._folder.is_dir() or path.exists() == withheld:
-            return
         try:
+            if not self._folder.is_dir() or path.exists() == withheld:
+                return
             path.parent.mkdir(exist_ok=True)
             if withheld:
                 path.touch(mode=0o644)
