@@ -6,6 +6,10 @@ and torn (a seed for what the last write left). Each line on stdout says what ha
 how long at most this machine let a process wait that wanted to run (late_s). Everything is imported
 and warm before the first car; agent and dashcam of a car are forked from here and live on one clock, which runs in real
 time until the power is cut and `AGAIN` times as fast after that.
+
+For the cuts of a real disk (tests/kernel): `tell` drives without a cut and says meanwhile what is durable; `found` goes
+on with what such a cut at kill_s left in the folder, `speed` times as fast. With `broker` (a URL) all is sent to a
+receiver as well.
 """
 
 import json
@@ -17,6 +21,7 @@ import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +31,9 @@ from agent import clock
 real_ns, real_wait = clock.monotonic_ns, clock.wait
 AGAIN = 8.0
 TIME = [mmap.mmap(-1, 64)]  # real ns at which the clock began, clock ns, speed; then the newest sample of both devices
+
+
+SAYS: list[bool] = []  # not empty: what is durable is told
 
 
 def set_clock(began_ns: int, clock_ns: int, speed: float) -> None:
@@ -61,6 +69,8 @@ from agent.records import Crash, Package  # noqa: E402
 from agent.settings import AgentConfig  # noqa: E402
 from agent.spine import Spine  # noqa: E402
 from agent.store import Store  # noqa: E402
+from agent.sync import SyncSettings  # noqa: E402
+from agent.upload.settings import UploadSettings  # noqa: E402
 from tests.agreed import AGREED  # noqa: E402
 from tests.crashing import S  # noqa: E402
 from tests.durable_said import say, speak_of_what_is_durable  # noqa: E402
@@ -76,6 +86,8 @@ SETTINGS = AgentConfig(
     broker=BrokerSettings(url="mqtt://127.0.0.1:1"),  # nobody listens there
     incident=IncidentSettings(video_before_s=VIDEO_S[0], video_after_s=VIDEO_S[1]),
 )
+SYNC = SyncSettings(retry_s=0.1, retry_cap_s=0.3)
+UPLOAD_BYTES_PER_S = 100_000  # so that a clip is under way for seconds
 NEVER = threading.Event()
 
 
@@ -106,6 +118,8 @@ class Device:
 
 def cut_in_fork(command: list[str], *, input: str, **_: Any) -> "subprocess.CompletedProcess[str]":
     """Do what `python -m agent.clip` does, without its imports."""
+    if SAYS:
+        say("clip begins")
     child = os.fork()
     if not child:
         reads, writes = os.pipe()
@@ -120,6 +134,8 @@ def cut_in_fork(command: list[str], *, input: str, **_: Any) -> "subprocess.Comp
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
+    if SAYS:
+        say("clip ends")
     return subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), "", "it failed")
 
 
@@ -139,10 +155,18 @@ def forked(work: Any) -> int:
         os._exit(code)
 
 
-def agent(folder: Path, boot: str, samples: Block) -> Daemon:
+def settings(broker: str | None, bytes_per_s: int) -> AgentConfig:
+    if broker is None:
+        return SETTINGS
+    upload = UploadSettings(max_bytes_per_s=bytes_per_s)
+    return replace(SETTINGS, broker=BrokerSettings(url=broker), sync=SYNC, upload=upload)
+
+
+def agent(given: dict[str, Any], boot: str, samples: Block) -> Daemon:
+    slowly = UPLOAD_BYTES_PER_S if given.get("tell") else 0
     inertial = np.isin(samples["channel"], AXES)
     makers = [lambda: Device("imu", samples[inertial], 0), lambda: Device("rest", samples[~inertial], 1)]
-    return Daemon(SETTINGS, Place(folder, boot=boot), makers)
+    return Daemon(settings(given.get("broker"), slowly), Place(Path(given["folder"]), boot=boot), makers)
 
 
 def dashcam(folder: Path, boot: str, films: Path, second: int) -> Dashcam:
@@ -157,7 +181,7 @@ def both(given: dict[str, Any], boot: str, samples: Block, second: int, clock_ns
     TIME[0][:] = bytes(64)
     set_clock(0, clock_ns, speed)
     pids = [
-        forked(lambda: agent(folder, boot, samples)),
+        forked(lambda: agent(given, boot, samples)),
         forked(lambda: dashcam(folder, boot, films, second)),
     ]
     state = folder / VIDEO / "front" / "health.json"
@@ -209,6 +233,17 @@ def whole(folder: Path) -> bool:
     return crashes <= packed
 
 
+def sent(folder: Path) -> bool:
+    """Say whether the receiver holds every record and every file of every package."""
+    with Store.open(folder, read_only=True) as store:
+        return store.positions() == store.heads() and all(p.acknowledged for p in store.uploads.packages())
+
+
+def done(given: dict[str, Any]) -> bool:
+    folder = Path(given["folder"])
+    return whole(folder) and ("broker" not in given or sent(folder))
+
+
 def car(given: dict[str, Any], samples: Block) -> dict[str, Any]:
     TIME[0] = mmap.mmap(-1, 64)
     folder, kill_ns = Path(given["folder"]), round(given["kill_s"] * S)
@@ -245,15 +280,37 @@ def car(given: dict[str, Any], samples: Block) -> dict[str, Any]:
 
 
 def told(given: dict[str, Any], samples: Block) -> dict[str, Any]:
-    """Drive into the collision and on to `kill_s`, and until the package is whole; say what is durable; end well."""
+    """Drive into the collision and on to `kill_s`, and until all is done; say what is durable; end well."""
     TIME[0] = mmap.mmap(-1, 64)
+    SAYS.append(True)
     speak_of_what_is_durable()
     pids = both(given, BOOT, samples, 0, START_S * S, 1.0)
     folder, limit_ns = Path(given["folder"]), round((given["kill_s"] + PATIENCE_S) * S)
-    while scaled_ns() < given["kill_s"] * S or (scaled_ns() < limit_ns and not whole(folder)):
+    told_whole = False
+    while scaled_ns() < given["kill_s"] * S or (scaled_ns() < limit_ns and not done(given)):
         real_wait(NEVER, 0.05)
-        say(f"now {scaled_ns()}")
+        say(f"now {scaled_ns()} {max(struct.unpack_from('qq', TIME[0], 24))}")
+        if scaled_ns() >= given["kill_s"] * S and not told_whole and whole(folder):
+            told_whole = True
+            say("whole")
     return {"given": given, "ended": end(pids, signal.SIGTERM), "whole": whole(folder)}
+
+
+def found(given: dict[str, Any], samples: Block) -> dict[str, Any]:
+    """Boot with what a cut left, and live on until all is done."""
+    TIME[0] = mmap.mmap(-1, 64)
+    again_ns = round(given["kill_s"] * S) + S
+    second = min(int(again_ns / S - START_S) + 1, given["films"] - 1)
+    pids = both(given, "c" * 32, samples, second, again_ns, given["speed"])
+    began_ns, least_ns = real_ns(), max(again_ns, ZERO_S * S) + 4 * S
+    while scaled_ns() < least_ns or (not done(given) and real_ns() - began_ns < PATIENCE_S * S):
+        real_wait(NEVER, 0.1)
+    return {
+        "given": given,
+        "done": done(given),
+        "ended": end(pids, signal.SIGTERM),
+        "whole": whole(Path(given["folder"])),
+    }
 
 
 def main() -> None:
@@ -276,7 +333,8 @@ def main() -> None:
         if not child:
             said = {"given": given, "error": "the test itself failed"}
             try:
-                said = (told if given.get("tell") else car)(given, samples[given["samples"]])
+                work = told if given.get("tell") else found if given.get("found") else car
+                said = work(given, samples[given["samples"]])
             except BaseException as bug:
                 said["error"] = repr(bug)
             os.write(1, json.dumps(said).encode() + b"\n")
