@@ -197,8 +197,10 @@ def _settle_times(stage: Path, epoch: int) -> None:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
-def build(kind: Kind, arch: str, suite: str, version: str, out: Path, level: int, trust: Path | None = None) -> Path:
-    """Build one package into `out` and return its path."""
+def build(
+    kind: Kind, arch: str, suite: str, version: str, out: Path, level: int | None, trust: Path | None = None
+) -> Path:
+    """Build one package into `out` and return its path; without a `level` it is not compressed."""
     epoch = epoch_of(ROOT)
     day = datetime.fromtimestamp(epoch, UTC)
     wheels = fetch(kind, arch, suite, ROOT / "build" / "wheels")
@@ -212,7 +214,8 @@ def build(kind: Kind, arch: str, suite: str, version: str, out: Path, level: int
         _settle_times(stage, epoch)
         out.mkdir(parents=True, exist_ok=True)
         deb = out / f"{kind.name}_{version}{suffix}_{arch}.deb"
-        command = ["dpkg-deb", "--root-owner-group", f"-z{level}", "-Zxz", "--build", str(stage), str(deb)]
+        packed = ["-Znone"] if level is None else ["-Zxz", f"-z{level}"]
+        command = ["dpkg-deb", "--root-owner-group", *packed, "--build", str(stage), str(deb)]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     return deb
@@ -227,6 +230,7 @@ def main() -> None:
     parser.add_argument("--version", default=version_of(ROOT), help="build as another version, for tests of upgrades")
     parser.add_argument("--out", type=Path, default=ROOT / "build")
     parser.add_argument("--level", type=int, default=6, help="of xz: 0 is fast and large")
+    parser.add_argument("--plain", action="store_true", help="not compressed: three times as large, quickly laid down")
     parser.add_argument("--trust", type=Path, help="the vendor's 1.root.json: what boxes take updates by")
     parser.add_argument("--lock", action="store_true", help="resolve the libraries anew and write packaging/locks")
     asked = parser.parse_args()
@@ -241,7 +245,8 @@ def main() -> None:
                     print(f"{kind.name} {suite} {arch}: {lock(kind, arch, suite)} libraries")
         return
     began = time.perf_counter()
-    deb = build(KINDS[asked.package], asked.arch, asked.suite, asked.version, asked.out, asked.level, asked.trust)
+    level = None if asked.plain else asked.level
+    deb = build(KINDS[asked.package], asked.arch, asked.suite, asked.version, asked.out, level, asked.trust)
     print(f"{deb} {deb.stat().st_size / 1e6:.1f} MB in {time.perf_counter() - began:.0f} s")
 
 

@@ -44,6 +44,7 @@ KINDS: Final = {
             ("tmpfiles.d/roadwitness.conf", "usr/lib/tmpfiles.d"),
             ("network/80-roadwitness-can0.network", "usr/lib/systemd/network"),
             ("polkit-1/50-roadwitness.rules", "usr/share/polkit-1/rules.d"),
+            ("system.conf.d/50-roadwitness.conf", "usr/lib/systemd/system.conf.d"),
         ),
         recommends=("gpsd", "polkitd | policykit-1"),
     ),
