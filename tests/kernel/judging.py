@@ -103,7 +103,9 @@ def _keys(samples: Block) -> Any:
 class Found:
     """What a disk held after a cut."""
 
-    outcome: str  # "whole", "not begun"; "lost", "quarantined", "mended", "unmountable"; "damaged", "false", "refused"
+    # "whole", "not begun"; what a bad card may do: "lost", "quarantined", "told" (by `verify`), "mended", "unmountable";
+    # what nothing may do: "damaged", "false", "refused"
+    outcome: str
     detail: str = ""
     telemetry_s: float | None = None
     video_s: float | None = None
