@@ -103,8 +103,8 @@ def _keys(samples: Block) -> Any:
 class Found:
     """What a disk held after a cut."""
 
-    # "whole", "not begun"; what a bad card may do: "lost", "quarantined", "told" (by `verify`), "mended", "unmountable";
-    # what nothing may do: "damaged", "false", "refused"
+    # "whole", "not begun"; what a bad card may do: "lost", "quarantined", "told" (by `verify`), "mended",
+    # "unmountable"; what nothing may do: "false", "refused"
     outcome: str
     detail: str = ""
     telemetry_s: float | None = None
@@ -123,7 +123,7 @@ def entries_of(folder: Path) -> dict[tuple[str, str, int], bytes]:
 def look(folder: Path, told: Told, truth: Truth, received: Mapping[tuple[str, str, int], bytes] | None = None) -> Found:
     """Open a car's store as the next boot does, and hold it to what was told and what the receiver has.
 
-    "lost" is what an honest disk never is: something told is not there. "damaged" and "false" are what no disk may
+    "lost" is what an honest disk never is: something told is not there. "false" and "refused" are what no disk may
     be: it holds something that was never measured or recorded, and does not say so.
     """
     if not (folder / STORE_FILE).exists():

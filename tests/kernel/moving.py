@@ -235,9 +235,9 @@ def judge_migrated(store: Path) -> str:
             if opened.moved_aside:
                 return f"quarantined: {opened.moved_aside}"
     except StoreError as trouble:
-        return f"damaged: {trouble}"
+        return f"refused: {trouble}"
     if not report.ok:
-        return f"damaged: {report.faults}"
+        return f"told: {report.faults}"
     wanted = samples()
     same = np.array_equal(kept["t"], wanted["t"]) and np.allclose(kept["value"], wanted["value"], atol=0.01)
     if len(events) != EVENTS or not same:
