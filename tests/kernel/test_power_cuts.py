@@ -236,10 +236,14 @@ def kills(run: Run, workplace: Path, count: int, keep: int) -> list[Kill]:
     kept = set(cars[:: max(1, len(cars) // keep)][:keep])
     done: list[Kill] = []
     for number, name in enumerate(names):
-        folder = workplace / f"killed-{number}" if number in kept else None
+        folder = workplace / f"killed-{number}-of-{count}" if number in kept else None
         if folder is not None:
             folder.mkdir()
         done.append(kill(run, truth, name, chance, workplace, folder))
+        if number % 25 == 24:
+            print(
+                f"{number + 1} kills, {sum(k.found.outcome not in GOOD for k in done)} bad; {counted(done)}", flush=True
+            )
     return done
 
 
