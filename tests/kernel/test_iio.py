@@ -77,6 +77,7 @@ def put_on(car: Guest, axis: int, raw: int) -> None:
         car.run(f"i2cset -f -y {BUS} 0x18 {at} {value}; i2cset -f -y {BUS} 0x18 {at | 0x80} {value}")
 
 
+@pytest.mark.short
 def test_the_buffer_is_read_in_batches_with_the_kernels_times_and_scale(
     car: Guest, watch: Watch, figure: Figure
 ) -> None:
