@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +46,7 @@ class Kill:
 def chosen(count: int) -> list[str]:
     """Return the moments of so many kills, each at least once."""
     names = list(SHARES)
-    whole = [name for name in names for _ in range(count * SHARES[name] // 100)]
+    whole = [name for name in names for _ in range(max(1, count * SHARES[name] // 100))]
     return sorted(whole + [names[n % len(names)] for n in range(count - len(whole))], key=names.index)
 
 
@@ -59,7 +60,7 @@ def kill(run: Run, truth: Truth, name: str, chance: random.Random, workplace: Pa
     run.broker.start()
     try:
         with receiving(receiver, run.broker) as engine:
-            _live_and_die(run, moment, told, chance)
+            _live_and_die(run, moment, told, chance, lambda: name != "upload" or bool(held(engine)))
     finally:
         run.broker.stop()
     received, (file_bytes, packages) = held(engine), files_of(engine)
@@ -78,7 +79,8 @@ def kill(run: Run, truth: Truth, name: str, chance: random.Random, workplace: Pa
     return Kill(name, found, met, told.now_ns / S, keep / CAR if keep else None, receiver if keep else None)
 
 
-def _live_and_die(run: Run, moment: Moment, told: Told, chance: random.Random) -> None:
+def _live_and_die(run: Run, moment: Moment, told: Told, chance: random.Random, begun: Callable[[], bool]) -> None:
+    """Wake it, wait until what the moment is about has begun, and kill it some time later."""
     moment.asleep.wake(run.guest)
     rest = b""
 
@@ -92,6 +94,7 @@ def _live_and_die(run: Run, moment: Moment, told: Told, chance: random.Random) -
     if moment.line:
         process.write(moment.line)
         process.until(lambda: bool(told.begun), 60.0)
+    process.until(begun, 60.0)
     process.until(lambda: process.code is not None, chance.uniform(0.0, moment.lasts_s))
     run.guest.cut()
 
