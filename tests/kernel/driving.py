@@ -65,6 +65,11 @@ class Run:
     held: dict[Key, bytes] = field(default_factory=dict)  # by the receiver in the end
     log: Log | None = None
 
+    @property
+    def recorded(self) -> Path:
+        """The file of `log`."""
+        return self.folder / "recorded.log"
+
     def given(self, **further: Any) -> dict[str, Any]:
         """Return what tests.power_cuts is given for a car on this machine."""
         films, samples = self.folder / "given/films", self.folder / "given/drive.npy"
@@ -98,10 +103,9 @@ def record(new_guest: Callable[..., Guest], folder: Path) -> Run:
     _move(run)
     _drive(run)
     run.guest.cut()
-    recorded = folder / "recorded.log"
-    disk.log.rename(recorded)  # a machine that is woken writes another
+    disk.log.rename(run.recorded)  # a machine that is woken writes another
     disk.log.touch()
-    run.log = Log(recorded)
+    run.log = Log(run.recorded)
     return run
 
 

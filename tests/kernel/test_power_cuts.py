@@ -11,8 +11,10 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +31,11 @@ from tests.kernel.judging import CAR, GOOD, Found, Told, Truth, look
 from tests.kernel.killing import Kill, boot_again, chosen, counted, kill, live_on_here
 from tests.kernel.moving import judge_box, judge_migrated
 from tests.kernel.recording import mounted
-from tests.kernel.writes import FLUSH, Disk
+from tests.kernel.writes import FLUSH, Disk, Log
 from tests.power_cuts import BOOT, START_S, ZERO_S
 
 HOW = ("all", "none", "some", "torn")  # "all" is what pulling the plug of a machine with a good disk leaves
+AT_ONCE = 4
 # of a disk's images, how many are of each phase
 SHARES = {"migrate": 0.15, "upgrade": 0.1, "drive": 0.75}
 
@@ -41,9 +44,7 @@ SHARES = {"migrate": 0.15, "upgrade": 0.1, "drive": 0.75}
 def workplace() -> Iterator[Path]:
     """A folder in memory where there is one: each cut writes a whole image."""
     memory = Path("/dev/shm")
-    folder = (memory if memory.is_dir() else Path("/var/tmp")) / "roadwitness-cuts"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="roadwitness-cuts-", dir=memory if memory.is_dir() else "/var/tmp"))
     yield folder
     shutil.rmtree(folder)
 
@@ -127,44 +128,71 @@ def judge(at: Path, told: Told, known: Known) -> Found:
     return Found("whole" if not wrong else outcome if what == "migrate" else "lost", f"{what}: {detail}")
 
 
-def cut(
-    run: Run, known: Known, points: int, workplace: Path, seed: int, lies: int = 0, keep: int = 0
-) -> tuple[Counter[str], list[Found], list[dict[str, Any]]]:
+@dataclass
+class Cuts:
+    """What was found after cuts, and cars as some of them were left."""
+
+    outcomes: Counter[str]
+    found: list[Found]
+    left: list[dict[str, Any]]
+
+
+def cut(run: Run, known: Known, points: int, workplace: Path, seed: int, lies: int = 0, keep: int = 0) -> Cuts:
     """Cut the power at so many moments; return what was found, and `keep` cars as they were left."""
     assert run.log is not None
     chance = random.Random(seed)
     moments = moments_of(run, known, points, chance)
-    disk, told, heard = Disk(run.log, bytearray(run.disk.begun), lies), Told(), 0
-    outcomes: Counter[str] = Counter()
-    found: list[Found] = []
-    left: list[dict[str, Any]] = []
     driving = [n for n, moment in enumerate(moments) if run.log.writes[moment - 1].end > known.boundaries[-1]]
     kept = set(driving[:: max(1, len(driving) // keep)][:keep]) if keep else set()
-    image = workplace / "cut.img"
-    for number, moment in enumerate(moments):
+    each = [(moment, HOW[n % len(HOW)], n in kept) for n, moment in enumerate(moments)]
+    # mounting is waiting, mostly
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        parts = list(
+            pool.map(
+                lambda n: _cut(run, known, each[n::AT_ONCE], workplace / f"{seed}-{n}", random.Random(seed + n), lies),
+                range(AT_ONCE),
+            )
+        )
+    return Cuts(
+        sum((part.outcomes for part in parts), Counter()),
+        [seen for part in parts for seen in part.found],
+        [car for part in parts for car in part.left],
+    )
+
+
+def _cut(
+    run: Run, known: Known, moments: list[tuple[int, str, bool]], folder: Path, chance: random.Random, lies: int
+) -> Cuts:
+    """Cut the power at these moments, in their order: number of a write, how, whether the car is kept."""
+    folder.mkdir()
+    log = Log(run.recorded)
+    disk, told, heard = Disk(log, bytearray(run.disk.begun), lies), Told(), 0
+    cuts = Cuts(Counter(), [], [])
+    image, at = folder / "cut.img", folder / "cut"
+    for moment, how, keep in moments:
         disk.advance(moment)
-        end = run.log.writes[moment - 1].end
+        end = log.writes[moment - 1].end
         while heard < len(run.disk.said) and run.disk.said[heard][0] <= end:
             told.hear(run.disk.said[heard][2])
             heard += 1
-        how = HOW[number % len(HOW)]
         image.write_bytes(disk.cut(chance, how))
-        with mounted(image, workplace / "cut") as wrong:
+        with mounted(image, at) as wrong:
             if wrong.startswith("lost"):
                 seen = Found("unmountable", wrong)
             else:
-                if number in kept and told.now_ns:
-                    folder = workplace / f"left-{number}"
-                    shutil.copytree(workplace / "cut" / CAR, folder, ignore=shutil.ignore_patterns("*.sock"))
-                    left.append({"folder": str(folder), "kill_s": told.now_ns / S})
-                seen = judge(workplace / "cut", told, known)
+                if keep and told.now_ns:
+                    left = folder / f"left-{moment}-{how}"
+                    shutil.copytree(at / CAR, left, ignore=shutil.ignore_patterns("*.sock"))
+                    cuts.left.append({"folder": str(left), "kill_s": told.now_ns / S})
+                seen = judge(at, told, known)
                 if wrong and seen.outcome == "whole":
                     seen.outcome = "mended"
-        outcomes[f"{how} {seen.outcome}"] += 1
+        cuts.outcomes[f"{how} {seen.outcome}"] += 1
         seen.detail = f"cut at {moment} ({how}): {seen.detail}"
-        found.append(seen)
+        cuts.found.append(seen)
     image.unlink()
-    return outcomes, found, left
+    log.close()
+    return cuts
 
 
 def recover(run: Run, cars: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -187,16 +215,17 @@ def recover(run: Run, cars: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def judge_honest(run: Run, known: Known, points: int, workplace: Path, figure: Figure, keep: int) -> None:
-    outcomes, found, left = cut(run, known, points, workplace, seed=points, keep=keep)
+    cuts = cut(run, known, points, workplace, seed=points, keep=keep)
+    found = cuts.found
     bad = [seen for seen in found if seen.outcome not in GOOD]
     figure("crash images of an honest disk", len(found))
     figure("of them bad", len(bad))
     for name, lost in (("telemetry", [f.telemetry_s for f in found]), ("video", [f.video_s for f in found])):
         known_s = [s for s in lost if s is not None]
         figure(f"{name} lost at most", max(known_s), f"s ({len(known_s)} images while driving)")
-    assert not bad, (bad[:5], outcomes)
-    assert sum(seen.outcome == "whole" for seen in found) > points // 2, outcomes
-    figure("packages whole after the next boot", len(recover(run, left)), f"of {len(left)} tried")
+    assert not bad, (bad[:5], cuts.outcomes)
+    assert sum(seen.outcome == "whole" for seen in found) > points // 2, cuts.outcomes
+    figure("packages whole after the next boot", len(recover(run, cuts.left)), f"of {len(cuts.left)} tried")
 
 
 @pytest.mark.short
@@ -219,12 +248,12 @@ def test_an_honest_disk_keeps_all_that_was_told_at_any_of_1700_cuts(
 def test_a_card_that_lies_about_its_last_flushes_loses_the_end_and_never_silently_more(
     run: Run, known: Known, workplace: Path, figure: Figure
 ) -> None:
-    outcomes, found, _ = cut(run, known, 300, workplace, seed=2, lies=3)
-    figure("crash images of a lying card", len(found))
-    for outcome, count in sorted(Counter(seen.outcome for seen in found).items()):
+    cuts = cut(run, known, 300, workplace, seed=2, lies=3)
+    figure("crash images of a lying card", len(cuts.found))
+    for outcome, count in sorted(Counter(seen.outcome for seen in cuts.found).items()):
         figure(f"of them {outcome}", count)
-    silent = [seen for seen in found if seen.outcome in ("false", "refused")]
-    assert not silent, (silent[:5], outcomes)
+    silent = [seen for seen in cuts.found if seen.outcome in ("false", "refused")]
+    assert not silent, (silent[:5], cuts.outcomes)
 
 
 def kills(run: Run, workplace: Path, count: int, keep: int) -> list[Kill]:
