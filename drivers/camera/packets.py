@@ -1,5 +1,6 @@
 """Pictures as the camera compressed them, not decoded, by libav: V4L2 (H.264 or MJPEG), a URL, or a file."""
 
+import errno
 import fcntl
 import os
 import select
@@ -22,6 +23,7 @@ SILENT_S: Final = 5.0  # a stream that says nothing for so long is cut
 NAP_S: Final = 0.004  # between two questions where there is nothing to wait on: an eighth of a frame at 30 fps
 TIMELESS: Final = ("h264", "hevc", "mjpeg", "mpjpeg")  # streams without times: libav makes some up, at 25 a second
 _V4L2: Final = "video4linux2"
+_UNCOMPRESSED: Final = 'open: the camera offers neither H.264 nor MJPEG; use mode = "encode"'
 _NEVER: Final = threading.Event()  # waited on where nothing else is to be waited for
 
 
@@ -115,7 +117,7 @@ class Packets:
             if container.streams.video and container.streams.video[0].codec_context.name == codec:
                 return container
             container.close()
-            reason = f'{self.name}: open: the camera offers neither H.264 nor MJPEG; use mode = "encode"'
+            reason = f"{self.name}: {_UNCOMPRESSED}"
         raise DriverError(reason)
 
     def _stream_options(self) -> dict[str, str]:
@@ -128,6 +130,8 @@ class Packets:
         try:
             return av.open(self._wish.source, format=kind, options=options, timeout=(OPEN_S, SILENT_S))
         except (av.error.FFmpegError, OSError, ValueError) as e:
+            if kind == _V4L2 and getattr(e, "errno", None) == errno.EINVAL:  # libav's word for another format
+                raise DriverError(f"{self.name}: {_UNCOMPRESSED}") from None
             raise DriverError(f"{self.name}: open: {_cause(e)}; is it plugged in, and may this user read it?") from None
 
     # reading
