@@ -1,13 +1,14 @@
 """A disk of a guest whose writes are recorded, and what somebody said while they were."""
 
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.clock import monotonic_ns
+from agent.clock import monotonic_ns, wait
 from tests.kernel.cache import call
-from tests.kernel.errors import CannotBeHadError
+from tests.kernel.errors import CannotBeHadError, GuestError
 
 DISK_MIB = 48
 MOUNTED = "/mnt/data"
@@ -70,7 +71,19 @@ def mounted(image: Path, at: Path) -> Iterator[str]:
     try:
         yield wrong
     finally:
-        subprocess.run(["umount", str(at)], check=True)
+        _unmount(at)
+
+
+def _unmount(at: Path) -> None:
+    """Unmount; for a moment a program that another thread starts may hold what this one had open there."""
+    never = threading.Event()
+    for _ in range(600):
+        done = subprocess.run(["umount", str(at)], capture_output=True, text=True)
+        if "busy" not in done.stderr:
+            done.check_returncode()
+            return
+        wait(never, 0.05)
+    raise GuestError(f"{at} stays busy: {done.stderr.strip()}")
 
 
 def _mount(image: Path, at: Path) -> str:
