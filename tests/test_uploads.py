@@ -284,7 +284,7 @@ def test_a_record_that_the_card_has_damaged_keeps_no_other_package_waiting(tmp_p
 def test_the_window_is_what_the_link_holds() -> None:
     pace = Pace(UploadSettings(window=8))
     pace.begin(0)
-    assert (pace.window(), pace.chunk()) == (2, 16384)
+    assert (pace.window(), pace.chunk()) == (2, 8192)
     now = 0
     for _ in range(10):  # 62.5 kB/s: 0.5 Mbit/s
         then = pace.acknowledged
@@ -292,7 +292,7 @@ def test_the_window_is_what_the_link_holds() -> None:
         pace.arrived(15_625, now - NS_PER_S // 4, then, now)
     assert pace.rate == pytest.approx(62_500)
     assert pace.chunk() <= 62_500 * 0.25
-    assert pace.window() == 3
+    assert pace.window() * pace.chunk() <= 62_500 < (pace.window() + 1) * pace.chunk(), "what it carries in a second"
     for _ in range(40):  # 12.5 MB/s with 100 ms of delay
         then = pace.acknowledged
         now += NS_PER_S // 10

@@ -1,7 +1,7 @@
 """How much may be under way: the link's measured rate times its delay, and not more than was allowed.
 
 A chunk's rate sample is what was acknowledged between its sending and its acknowledgement (the estimator of BBR,
-draft-ietf-ccwg-bbr, 4.1); the window is a multiple of the highest rate times the shortest delay lately seen.
+draft-ietf-ccwg-bbr, 4.1); the window is a multiple of the usual rate times the shortest delay lately seen.
 """
 
 import math
@@ -12,14 +12,17 @@ from typing import Final
 from agent.clock import NS_PER_S
 from agent.upload.settings import LEAST_CHUNK, UploadSettings
 
-GAIN: Final = 2.0  # BBR's: twice the product keeps a link full …
-GROUPED: Final = 4.0  # … and four times, where that is less than chunk_s, while the receiver answers in groups
+# With this many times rate x shortest delay under way a link stays full while TCP repeats what was lost: twice, as
+# BBR has it, is enough only where nothing is lost …
+GAIN: Final = 2.5
+AT_LEAST_S: Final = 1.0  # … and so much at any rate; a crash record waits behind it
+SMALL_CHUNK: Final = 2 * LEAST_CHUNK  # its topic and checksum, 200 bytes, are 2.5 % of it
 EPOCH_NS: Final = 30 * NS_PER_S  # a shortest delay older than this is measured again …
 DRAINED: Final = 4  # … by so many chunks with little under way, since a full window shows its own queue as delay
-SAMPLES: Final = 32  # of which the best counts: some seconds' worth, so that a slower network is noticed
+# The median of so many rate samples counts: one good one says little where losses come in bursts, and a link that has
+# just become slower is noticed after four.
+SAMPLES: Final = 7
 FIRST_WINDOW: Final = 2  # before anything is known
-LATEST: Final = 4  # samples that show a link that has just become slower …
-QUEUE_S: Final = 1.0  # … behind which a crash record must not wait longer than this
 
 
 class Pace:
@@ -62,26 +65,22 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """Bytes a second that the link was seen to carry; 0 while unknown."""
-        return max(self._rates, default=0.0)
+        """Bytes a second that the link was lately seen to carry; 0 while unknown."""
+        return statistics.median(self._rates) if self._rates else 0.0
 
     def chunk(self) -> int:
         """Return how large a chunk should be, in bytes."""
-        if not self._rates:
-            return min(self._settings.chunk_bytes, 4 * LEAST_CHUNK)
         fitting = int(self.rate * self._settings.chunk_s) // LEAST_CHUNK * LEAST_CHUNK
-        return max(LEAST_CHUNK, min(self._settings.chunk_bytes, fitting))
+        return min(self._settings.chunk_bytes, max(SMALL_CHUNK, fitting))
 
     def window(self) -> int:
         """Return how many chunks may be under way."""
         if not self._rates or self._drain:
             return min(FIRST_WINDOW, self._settings.window)
         floor_s = min(floor for floor in self._floors_ns if floor) / NS_PER_S
-        under_way_s = max(GAIN * floor_s, min(GROUPED * floor_s, self._settings.chunk_s))
-        wanted = math.ceil(self.rate * under_way_s / self.chunk())
-        lately = statistics.median(list(self._rates)[-LATEST:])
-        unhurt = int(lately * (floor_s + QUEUE_S) / self.chunk())
-        return min(self._settings.window, max(FIRST_WINDOW, min(wanted, unhurt)))
+        in_a_second = int(self.rate * AT_LEAST_S / self.chunk())
+        in_the_delay = math.ceil(self.rate * GAIN * floor_s / self.chunk())
+        return min(self._settings.window, max(FIRST_WINDOW, in_a_second, in_the_delay))
 
     def wait_ns(self, size: int, now_ns: int) -> int:
         """Return for how long `size` more bytes must wait for `max_bytes_per_s`; 0 when they may go."""
