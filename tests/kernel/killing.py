@@ -60,7 +60,11 @@ def kill(run: Run, truth: Truth, name: str, chance: random.Random, workplace: Pa
     run.broker.start()
     try:
         with receiving(receiver, run.broker) as engine:
-            _live_and_die(run, moment, told, chance, lambda: name != "upload" or bool(held(engine)))
+            begun = {
+                "blow": lambda: told.now_ns >= ZERO_S * S - S // 5,
+                "upload": lambda: bool(held(engine)),
+            }.get(name, lambda: True)
+            _live_and_die(run, moment, told, chance, begun)
     finally:
         run.broker.stop()
     received, (file_bytes, packages) = held(engine), files_of(engine)

@@ -254,6 +254,7 @@ def test_a_card_that_lies_about_its_last_flushes_loses_the_end_and_never_silentl
         figure(f"of them {outcome}", count)
     silent = [seen for seen in cuts.found if seen.outcome in ("false", "refused")]
     assert not silent, (silent[:5], cuts.outcomes)
+    assert any(seen.outcome == "lost" for seen in cuts.found), "the judge here sees nothing that is lost"
 
 
 def kills(run: Run, workplace: Path, count: int, keep: int) -> list[Kill]:
