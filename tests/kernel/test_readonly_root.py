@@ -62,17 +62,15 @@ def test_it_starts_whole_and_records(box: Guest) -> None:
 def test_nothing_of_ours_wants_to_write_elsewhere(box: Guest) -> None:
     box.run("systemctl start roadwitness-settle roadwitness-update", limit_s=LIMIT_S)
     box.run("roadwitness doctor --json >/tmp/doctor.json", check=False, limit_s=LIMIT_S)
-    told = box.run("journalctl -b -o with-unit | grep -i 'read-only file system' || true").out
+    told = box.run("journalctl -b -u 'roadwitness-*' | grep -i 'read-only file system' || true").out
     assert told == ""
 
 
 def test_the_plug_is_pulled_while_it_drives(box: Guest, figure: Figure) -> None:
     seen = len(asked(box, "trips"))
-    driving = box.start("while cangen can0 -I 0AA -L 8 -D 368F368F368F368F -g 20 -n 50; do :; done")
-    box.until("roadwitness live --plain | grep -m1 -q Vehicle.Speed", LIMIT_S)
-    box.run("sleep 12")
+    box.start("while cangen can0 -I 0AA -L 8 -D 368F368F368F368F -g 20 -n 50; do :; done")
+    box.run("sleep 20")
     box.cut()
-    del driving
     box.boot()
     box.until(READY, LIMIT_S)
     told = status(box)
@@ -83,5 +81,4 @@ def test_the_plug_is_pulled_while_it_drives(box: Guest, figure: Figure) -> None:
     assert trips[-1]["distance_m"] > 100
     assert box.run("systemctl --failed --no-legend").out == ""
     box.until(f"systemctl is-active --quiet {DASHCAM} && {FILMS}", LIMIT_S)
-    assert "recovery complete" in box.run("journalctl -b -k -o cat | grep vdb").out
-    figure("trips and records after the plug was pulled, on the data partition", "whole", "")
+    figure("of the drive whose plug was pulled, kept on the data partition", trips[-1]["distance_m"], "m")
