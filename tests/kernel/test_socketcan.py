@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,11 @@ from tests.kernel.can import Watch, with_vcan
 from tests.kernel.conftest import Figure
 from tests.kernel.guest import Guest
 
-pytestmark = [pytest.mark.arch("amd64", "arm64"), pytest.mark.short]
+pytestmark = [pytest.mark.arch("amd64", "arm64")]
 
 SPEED_ID = 0x0AA  # toyota-rav4: WHEEL_SPEEDS, four wheels of 0.01 km/h above -67.67 km/h, big-endian
 SPEED = "Vehicle.Speed"
+VIN = "JTMRJREV1HD139163"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,7 @@ def speed_frame(kmh: float) -> str:
     return f"{SPEED_ID:03X}#" + f"{wheel:04X}" * 4
 
 
+@pytest.mark.short
 def test_networkd_brings_can0_up_by_our_file_and_gives_it_no_address(guest: Guest, watch: Watch) -> None:
     said = json.loads(guest.run("ip -j address show can0").out)[0]
     assert "UP" in said["flags"]
@@ -47,12 +50,14 @@ def test_networkd_brings_can0_up_by_our_file_and_gives_it_no_address(guest: Gues
     assert "80-roadwitness-can0.network" in guest.run("networkctl status can0").out
 
 
+@pytest.mark.short
 def test_a_frame_of_cansend_becomes_the_speed_it_says(guest: Guest, watch: Watch) -> None:
     guest.run(f"cansend can0 {speed_frame(72.0)}")
     watch.until_counted(frames=1)
     assert watch.told["last"][SPEED] == pytest.approx(20.0)
 
 
+@pytest.mark.short
 def test_the_kernel_keeps_out_what_nothing_is_decoded_from(guest: Guest, watch: Watch) -> None:
     listed = guest.run("cat /proc/net/can/rcvlist_sff /proc/net/can/rcvlist_fil").out
     assert re.search(r"can0\s+0?0?0?0?0?0aa\s", listed)
@@ -61,6 +66,7 @@ def test_the_kernel_keeps_out_what_nothing_is_decoded_from(guest: Guest, watch: 
     assert watch.counts["frames"] == 1
 
 
+@pytest.mark.short
 def test_error_frames_are_counted_by_kind_and_told_as_health(guest: Guest, watch: Watch) -> None:
     for frame in ("20000004#0001000000000000", "20000008#0000000000000000", "20000080#0000000000000000"):
         guest.run(f"cansend can0 {frame}")
@@ -79,6 +85,7 @@ def test_a_controller_that_left_the_bus_is_told_and_opened_anew(guest: Guest, wa
     watch.until_counted(frames=1)
 
 
+@pytest.mark.short
 def test_what_a_full_queue_loses_is_counted_to_the_frame(guest: Guest, watch: Watch, figure: Figure) -> None:
     sent = 20_000
     watch.process.kill(signal.SIGSTOP)  # a processor that has no time for it
@@ -115,15 +122,16 @@ def test_a_vin_that_passes_by_in_iso_tp_is_heard(guest: Guest, watch: Watch) -> 
     """An ECU answers a tester in three frames with flow control between them; the agent only listens."""
     tester = guest.start("exec isotprecv -s 7E0 -d 7E8 can0")
     guest.until("grep -qi isotp /proc/net/can/rcvlist_*")
-    vin = "JTMRJREV1HD139163"
-    answer = "49 02 01 " + vin.encode().hex(" ")
+    answer = "49 02 01 " + VIN.encode().hex(" ")
     guest.run(f"echo {answer} | isotpsend -s 7E8 -d 7E0 can0")
     assert tester.wait().out.split() == answer.upper().split()
     told = watch.until(lambda now: bool(now["vehicle"].get("vin")))
-    assert told["vehicle"]["vin"] == vin
+    assert told["vehicle"]["vin"] == VIN
 
 
-@pytest.mark.parametrize(("name", "rate"), [("500 kbit/s", 4000), ("1 Mbit/s", 8000)])
+@pytest.mark.parametrize(
+    ("name", "rate"), [pytest.param("500 kbit/s", 4000, marks=pytest.mark.short), ("1 Mbit/s", 8000)]
+)
 def test_on_a_full_bus_what_was_sent_is_decoded_or_told_as_lost(
     guest: Guest, watch: Watch, figure: Figure, name: str, rate: int
 ) -> None:
@@ -163,3 +171,45 @@ def test_a_serial_adapter_behind_slcand_is_read_and_told_when_it_goes(guest: Gue
     assert not told["open"]
     read.stop()
     far.kill()
+
+
+def asked(asker: Watch) -> dict[str, Any]:
+    """Wait until an asking driver knows identity and values."""
+    return asker.until(lambda now: bool(now["vehicle"].get("vin")) and "Obd.Speed" in now["last"])
+
+
+def test_a_control_unit_is_asked_and_answers_by_the_kernels_iso_tp(guest: Guest, watch: Watch, figure: Figure) -> None:
+    """The other end of our requests, flow control and long answers is the kernel's, not ours."""
+    guest.put("/root/ecu.py", (HERE / "programs/ecu.py").read_bytes())
+    unit = guest.start(f"exec python3 /root/ecu.py can0 {VIN}")
+    unit.until_says("ready")
+    asker = Watch(guest, kind="obdcan", transmit=1, profile="toyota-rav4")
+    told = asked(asker)
+    assert told["vehicle"]["vin"] == VIN
+    assert told["last"]["Obd.Speed"] == pytest.approx(20.0)
+    assert told["counts"]["obd_sequence_errors"] == told["counts"]["obd_malformed"] == 0
+    figure("requests until identity and first values", told["counts"]["requests"], "")
+    asker.stop()
+    unit.kill()
+
+
+def test_a_serial_line_with_the_kernels_slcan_at_its_end_is_read_whole(guest: Guest, reader: Watch) -> None:
+    """The kernel's own slcan writes what an adapter would; it answers no command, as some clones do not."""
+    sent = 2000
+    line = guest.start("exec socat pty,raw,echo=0,link=/root/box pty,raw,echo=0,link=/root/adapter")
+    guest.until("test -e /root/box && test -e /root/adapter")
+    adapter = guest.start("exec slcand -F -o -s6 $(readlink -f /root/adapter) far1")
+    guest.until("ip link set far1 up")
+    read = Watch(guest, interface="slcan", channel="/root/box", bit_rate=500_000, bus="can0", profile="toyota-rav4")
+    assert "answers no command" in read.told["notes"][0]
+    guest.run(f"cansend far1 {speed_frame(36.0)}")
+    read.until_counted(frames=1)
+    assert read.told["last"][SPEED] == pytest.approx(10.0)
+    guest.run(f"cangen far1 -I {SPEED_ID:X} -L 8 -n {sent} -g 0 -p 1000", limit_s=300)
+    read.until_counted(frames=sent + 1)
+    assert read.counts["garbage"] == 0
+    line.kill(signal.SIGTERM)
+    told = read.until(lambda now: "unplugged" in now["trouble"])
+    assert not told["open"]
+    read.stop()
+    adapter.kill()
