@@ -6,7 +6,6 @@ itself and keeps no message: who owns it decides when to try again and holds wha
 
 import ipaddress
 import logging
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from agent import tcp
 from agent.errors import ConfigError
 from agent.tls import Moment, client_context
 
@@ -249,7 +249,7 @@ class Link:
             client.tls_set_context(self._tls)
         if self._will is not None:
             client.will_set(self._will[0], self._will[1], qos=1, retain=True)
-        client.on_socket_open = _send_at_once
+        client.on_socket_open = _opened
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -269,6 +269,7 @@ class Link:
             options = {"clean_start": not self._keep_session, "properties": properties}
         try:
             client.connect(self._broker.host, self._broker.port, self._settings.keepalive_s, **options)
+            client.loop_start()  # needs a pair of sockets
         except ssl.SSLCertVerificationError as e:
             self._report(client, Refused(f"broker {self.name}: its certificate is not trusted: {e.verify_message}"))
         except ssl.SSLError as e:
@@ -276,8 +277,6 @@ class Link:
             self._report(client, (Refused if refused else Down)(f"broker {self.name}: TLS: {e.reason or e}"))
         except OSError as e:
             self._report(client, Down(f"broker {self.name}: {e.strerror or e}"))
-        else:
-            client.loop_start()
 
     def _report(self, client: "Client", happening: Happening) -> None:
         if client is self._client:
@@ -366,9 +365,8 @@ def _bounded_client() -> "type[Client]":
     return Bounded
 
 
-def _send_at_once(_: "Client", __: Any, connection: Any) -> None:
-    """Let small packets go without waiting for the answer to those before (RFC 896): acknowledgements are small."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _opened(_: "Client", __: Any, connection: Any) -> None:
+    tcp.suit(connection)
 
 
 def _properties(packet: str, **values: Any) -> "Properties":
