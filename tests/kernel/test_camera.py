@@ -45,6 +45,7 @@ def known(guest: Guest) -> dict[str, Any]:
     return json.loads(guest.get(HEALTH))  # type: ignore[no-any-return]
 
 
+@pytest.mark.short
 def test_pictures_of_the_kernels_camera_are_kept_as_whole_segments(
     guest: Guest, dashcam: Process, figure: Figure
 ) -> None:
