@@ -86,7 +86,11 @@ class Channel:
         self._gone = False
         self._synced = -1
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
         self._reader = threading.Thread(target=self._read, name="guest", daemon=True)
         self._reader.start()
 
