@@ -267,6 +267,24 @@ def test_a_cut_off_log_is_no_damage(tmp_path: Path) -> None:
 # versions
 
 
+@pytest.mark.parametrize(
+    "loses",
+    ["DELETE FROM _sqlite_migrations WHERE name = '0008_ahead'", "DROP TABLE ahead", "DROP INDEX crash_when"],
+)
+def test_a_store_whose_tables_contradict_its_migrations_is_moved_aside(tmp_path: Path, loses: str) -> None:
+    """As a card leaves it that lied about the flushes of an update."""
+    Store.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / STORE_FILE)) as connection:
+        connection.execute(loses)
+        connection.commit()
+    with Store.open(tmp_path) as store:
+        assert "applied" in str(store.moved_aside)
+        store.begin_boot("later")
+        assert store.append([(1, event(1))])
+    with Store.open(tmp_path) as store:
+        assert store.moved_aside is None
+
+
 @pytest.mark.parametrize("stop_before", [name for name, _ in MIGRATIONS])
 def test_a_store_of_any_earlier_version_is_brought_up_to_date(tmp_path: Path, stop_before: str) -> None:
     path = tmp_path / STORE_FILE

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from agent.durable import sync_folder
 from agent.errors import ConfigError, StoreError
-from agent.store.schema import migrate, up_to_date
+from agent.store.schema import contradiction, migrate, up_to_date
 
 STORE_FILE: Final = "store.db"
 LOCK_FILE: Final = "store.lock"
@@ -219,6 +219,8 @@ def _damage(path: Path) -> str | None:
             result = connection.execute(f"PRAGMA quick_check{check}").fetchone()[0]
             if result != "ok":
                 return str(result)
+        if wrong := contradiction(connection):
+            return wrong
     except sqlite3.Error as e:
         if _code(e) not in _DAMAGE:
             raise StoreError(f"{path}: check failed: {_TROUBLES.get(_code(e), str(e))}") from e

@@ -3,6 +3,7 @@
 sqlite-utils applies them, at a first start and after an update alone: `up_to_date` asks first, in plain SQL.
 """
 
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -185,6 +186,27 @@ def up_to_date(connection: sqlite3.Connection, path: str) -> bool:
     if foreign:
         raise StoreError(f"{path}: store was made by a newer version of roadwitness; install that version to use it")
     return known <= applied
+
+
+def contradiction(connection: sqlite3.Connection) -> str:
+    """Return where the tables and the record of migrations contradict each other, or "".
+
+    Both are written in one transaction; only a disk that lost a part of it, e.g. a card that lies about flushes, leaves
+    one without the other. Applying the migration would fail then, at every start.
+    """
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    applied: set[str] = set()
+    if "_sqlite_migrations" in there:
+        rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (_SET,))
+        applied = {name for (name,) in rows}
+    if applied - {name for name, _ in MIGRATIONS}:
+        return ""  # of a newer version, which may have done away with tables; `up_to_date` judges it
+    for migration, statements in MIGRATIONS:
+        for made in re.findall(r"^CREATE (?:TABLE|INDEX) (\w+)", statements, re.MULTILINE):
+            if (made in there) != (migration in applied):
+                is_there = "there" if made in there else "missing"
+                return f"{made} is {is_there} and {migration} is {'' if migration in applied else 'not '}applied"
+    return ""
 
 
 def migrate(connection: sqlite3.Connection, stop_before: str | None = None) -> None:
