@@ -97,9 +97,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from agent.version import installed_version
 
-        typer.echo(f"roadwitness {version('roadwitness')}")
+        typer.echo(f"roadwitness {installed_version()}")
         raise typer.Exit
 
 

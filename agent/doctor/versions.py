@@ -2,25 +2,22 @@
 
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from agent.doctor.finding import Finding, ill, well
 from agent.doctor.seen import Seen
+from agent.version import installed_version
 from drivers.sysfs import try_text
 
 
 def examine(seen: Seen) -> Iterator[Finding]:
     """Tell versions; a running agent that is older than what is installed has not been restarted."""
-    try:
-        installed = version("roadwitness")
-    except PackageNotFoundError:
-        installed = ""
+    installed = installed_version()
     running = seen.status.version if seen.status is not None else ""
-    if running and installed and running != installed:
+    if running and running != installed:
         text = f"{installed} is installed, {running} runs"
         yield ill("warn", "versions.roadwitness", "version_differs", text, installed=installed, running=running)
     else:
-        yield well("versions.roadwitness", installed or "not installed as a package", installed=installed)
+        yield well("versions.roadwitness", installed, installed=installed)
     system = f"{platform.system()} {platform.release()}, {platform.machine()}, Python {platform.python_version()}"
     yield well("versions.system", system, kernel=platform.release(), machine=platform.machine())
     model = try_text(seen.context.sysfs / "firmware" / "devicetree" / "base" / "model")

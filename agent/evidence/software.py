@@ -3,10 +3,11 @@
 import hashlib
 import platform
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from agent.version import installed_version
 
 PACKAGES: Final = ("agent", "drivers")  # what runs in the car
 
@@ -31,8 +32,4 @@ def installed() -> Software:
     whole = hashlib.sha256()
     for name, path in sorted(found):
         whole.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    try:
-        number = version("roadwitness")
-    except PackageNotFoundError:
-        number = "not installed"
-    return Software(number, whole.hexdigest(), len(found), platform.python_version())
+    return Software(installed_version(), whole.hexdigest(), len(found), platform.python_version())

@@ -2,7 +2,6 @@
 
 import threading
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from agent.local import client
 from agent.local.client import LocalError
 from agent.local.messages import Status
 from agent.owner import as_owner
+from agent.version import installed_version
 
 ACKNOWLEDGED_S: Final = 60.0  # for the receiver to have the word, where there is a network
 LOOK_S: Final = 0.5
@@ -114,7 +114,7 @@ def _sheet(fitting: Fitting, status: Status, items: list[Item], photos: list[Pho
         by=progress.by[:200],
         started=_time(progress.started_utc_ns) if known else "",
         ended=_time(clock.wall_ns()) if known else "",
-        versions={"roadwitness": version("roadwitness"), "agent": status.version},
+        versions={"roadwitness": installed_version(), "agent": status.version},
         consent=progress.consent[:500],
         items=items,
         photos=photos,

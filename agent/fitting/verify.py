@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ from agent.fitting import page, paper
 from agent.fitting.layout import WORDS, layout
 from agent.fitting.sheet import MOST_BYTES, VERDICTS, Sealed, Sheet, SheetError, proved, short, unpacked
 from agent.fitting.titles import TITLES
+from agent.version import installed_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def _shown(data: bytes, sheet: Sheet, sealed: Sealed) -> bool | None:
     ending = "pdf" if data.startswith(b"%PDF") else "html"
     if made(sheet, sealed)[ending] == data:
         return True
-    return False if sheet.versions.get("roadwitness") == version("roadwitness") else None
+    return False if sheet.versions.get("roadwitness") == installed_version() else None
 
 
 def _carried(data: bytes) -> str:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +28,7 @@ from agent.local.messages import (
 )
 from agent.pipeline import Pipeline
 from agent.records import LANES
+from agent.version import installed_version
 
 if TYPE_CHECKING:
     from agent.consent.consent import Consent
@@ -80,7 +80,7 @@ class Himself:
     @cached_property
     def version(self) -> str:
         """Return the product's version."""
-        return version("roadwitness")
+        return installed_version()
 
     def status(
         self, now_ns: int, level: Level, reason: str, parts: Parts | None = None, loans: list[Loan] | None = None
