@@ -115,7 +115,7 @@ def _met(name: str, told: Told, file_bytes: int, packages: int) -> str:
         return f"{name} {'over' if told.over else 'under way'}"
     if packages:
         return "after the upload"
-    if file_bytes:
+    if told.whole or file_bytes:  # the receiver has heard the car by then
         return "upload under way"
     if told.clip == "begins":
         return "clip under way"
