@@ -103,7 +103,8 @@ class Writing:
         self._path, self._report = path, Report()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name = report.nodeid.rpartition("/")[2].replace(".py::", ": ").replace("test_", "")
+        file, _, test = report.nodeid.partition("::")
+        name = f"{Path(file).stem.removeprefix('test_')}: {test.removeprefix('test_')}"
         self._report.take(name, report)
 
     def pytest_sessionfinish(self) -> None:
