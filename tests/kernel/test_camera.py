@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import pytest
 
+from tests.kernel.cache import HERE
 from tests.kernel.channel import Process
-from tests.kernel.conftest import Figure
+from tests.kernel.conftest import Figure, NewGuest
 from tests.kernel.guest import Guest
+from tests.kernel.wholecar import PROGRAMS, STORE, Car
 
 LIMIT_S: Final = 300.0
 VIDEO: Final = "/root/video"
@@ -83,3 +85,47 @@ def test_the_dashcam_ends_with_every_segment_whole(guest: Guest, dashcam: Proces
     dashcam.kill(signal.SIGTERM)
     assert dashcam.wait(LIMIT_S).code == 0, dashcam.said[-2000:]
     assert guest.run(f"find {VIDEO} -name '*.part'").out == ""
+
+
+def test_a_camera_that_compresses_is_copied(guest: Guest) -> None:
+    formats = guest.run("v4l2-ctl -d /dev/video0 --list-formats").out
+    if "MJPG" not in formats and "H264" not in formats:
+        # what may still be shown here: the agent's own words for it
+        guest.put("/root/copying.toml", CONFIG.replace("[cameras.front]", '[cameras.front]\nmode = "copy"'))
+        copying = guest.start(f"exec roadwitness dashcam --config /root/copying.toml --dir {VIDEO}")
+        copying.until_says("the camera offers neither H.264 nor MJPEG", LIMIT_S)
+        copying.kill(signal.SIGTERM)
+        assert copying.wait(LIMIT_S).code == 0
+        pytest.skip("this kernel's vivid compresses nothing: copying is shown by tests/test_dashcam_process.py alone")
+    raise AssertionError(f"vivid has learned to compress: copy it here\n{formats}")
+
+
+def test_the_clip_of_a_collision_shows_the_seconds_around_it(new_guest: NewGuest, figure: Figure) -> None:
+    """The camera turns red at the moment at which the sensor feels the blow."""
+    guest = new_guest(icount=0)  # a busy host would stretch the blow
+    guest.boot()
+    car = Car(guest)
+    for name in ("collide.py", "redness.py"):
+        guest.put(f"/root/{name}", (HERE / "programs" / name).read_bytes())
+    car.unit("dashcam", *PROGRAMS["dashcam"])
+    guest.until(f"ls {STORE}/video/front/*.mp4", LIMIT_S)
+    car.unit("agent", *PROGRAMS["agent"])
+    said = guest.run("python3 /root/collide.py 18 16", limit_s=LIMIT_S).out
+    zero_ns = json.loads(said)["zero_ns"]
+    packages = f"{STORE}/packages"
+    guest.until(f"ls {packages}/*/manifest.json", LIMIT_S)
+    (folder,) = guest.run(f"ls -d {packages}/*").out.split()
+    verified = guest.run(f"roadwitness verify {folder} --json", check=False, limit_s=LIMIT_S)
+    assert json.loads(verified.out)["whole"], verified
+    (camera,) = json.loads(guest.get(f"{folder}/video.json"))["cameras"]
+    (clip,) = camera["clips"]
+    start_ns, end_ns = int(clip["start_ns"]), int(clip["end_ns"])
+    assert start_ns <= zero_ns - 14.5e9
+    assert end_ns >= zero_ns + 9.5e9
+    seen = json.loads(guest.run(f"python3 /root/redness.py {folder}/{clip['file']}", limit_s=LIMIT_S).out)
+    turned = [red for _, red in seen].index(True)
+    assert all(red == (n >= turned) for n, (_, red) in enumerate(seen))
+    off_s = start_ns / 1e9 + seen[turned][0] - zero_ns / 1e9
+    figure("pictures of the clip", len(seen))
+    figure("the picture of the collision comes after it by", off_s, "s")
+    assert -0.05 <= off_s <= 0.6  # 5 pictures a second, and the one that was being exposed
