@@ -96,7 +96,7 @@ class Car:
                 self.unit(name, *PROGRAMS[name])
         # ready is said before the devices are open: what is sent until then is nobody's
         ask = shlex.join(["python3", "-c", ASK, f"{STORE}/agent.sock"])
-        self.guest.until(f"{ask} | grep -Pq '(\"state\":\"open\".*){{5}}'", LIMIT_S)
+        self.guest.until(f'{ask} | grep -Pq \'("state":"open".*){{5}}\'', LIMIT_S)
         return drive
 
     def go(self, process: Process) -> float:
