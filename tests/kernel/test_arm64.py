@@ -1,0 +1,129 @@
+"""The Pi's architecture: the same recordings give the same records, bit for bit, as on this machine; the package works.
+
+What is compared is the SHA-256 over all records of a kind as they are signed and chained, and over the stored samples.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.kernel.cache import CHECKOUT, HERE, built, call, digest
+from tests.kernel.conftest import Figure, NewGuest
+from tests.kernel.guest import Guest
+
+pytestmark = pytest.mark.arch("amd64", "arm64")
+
+LIMIT_S: Final = 1800.0
+DATA: Final = CHECKOUT.parent / "shared" / "data"
+SCENARIOS: Final = {"commute": 6, "sensor-trouble": 6}  # minutes
+RECORDED: Final = {
+    "trip164": ("can/trip164/*.log.xz", "canmod"),
+    "rav4": ("can/rav4/*.log.xz", "toyota-rav4"),
+}
+READ: Final = HERE / "programs/replayed.py"
+BUILT_FROM: Final = ("agent", "drivers", "config", "systemd", "packaging", "pyproject.toml", "constraints.txt")
+
+
+def on_host(files: list[Path], profile: str, store: Path) -> tuple[dict[str, Any], str]:
+    """Replay on this machine; return the report without its speed, and the digests."""
+    command = [sys.executable, "-m", "agent", "replay", *map(str, files), "--profile", profile, "--json"]
+    said = call(*command, "--store", store, cwd=CHECKOUT)
+    return of(said), call(sys.executable, READ, store)
+
+
+def in_guest(guest: Guest, files: list[Path], profile: str) -> tuple[dict[str, Any], str]:
+    """Replay in the guest; return the same."""
+    names = []
+    for file in files:
+        guest.put(f"/root/in/{file.name}", file.read_bytes())
+        names.append(f"/root/in/{file.name}")
+    guest.put("/root/replayed.py", READ.read_bytes())
+    guest.run("rm -rf /root/store")
+    words = ["roadwitness", "replay", *names, "--profile", profile, "--json", "--store", "/root/store"]
+    said = guest.run(words, limit_s=LIMIT_S).out
+    return of(said), guest.run("python3 /root/replayed.py /root/store").out
+
+
+def of(said: str) -> dict[str, Any]:
+    report = json.loads(said)
+    del report["speed"]
+    return report  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_simulated_drive_gives_the_records_of_this_machine(
+    guest: Guest, tmp_path: Path, figure: Figure, scenario: str
+) -> None:
+    words = ["sim", "record", str(tmp_path / "drive.log"), "--scenario", scenario, "--seed", "7"]
+    call(sys.executable, "-m", "agent", *words, "--minutes", SCENARIOS[scenario], cwd=CHECKOUT)
+    files = [tmp_path / "drive.log"]
+    ours, theirs = on_host(files, "simcar", tmp_path / "store"), in_guest(guest, files, "simcar")
+    assert theirs == ours
+    kept = {kind: n for kind, (n, _) in json.loads(ours[1]).items()}
+    assert kept["trip"] >= 1
+    assert kept["samples"] >= 1
+    figure(f"{scenario}: records that are the same in every bit", sum(kept.values()), "")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_recording_gives_the_records_of_this_machine(guest: Guest, tmp_path: Path, figure: Figure, name: str) -> None:
+    pattern, profile = RECORDED[name]
+    files = sorted(DATA.glob(pattern))
+    if not files:
+        pytest.skip(f"no recording {DATA / pattern}")
+    ours, theirs = on_host(files, profile, tmp_path / "store"), in_guest(guest, files, profile)
+    assert theirs == ours
+    figure(f"{name}: records that are the same in every bit", sum(n for n, _ in json.loads(ours[1]).values()), "")
+
+
+def test_the_doctor_finds_the_board_and_its_store_well(guest: Guest, arch: str) -> None:
+    guest.run("sh -c 'roadwitness config check'", limit_s=LIMIT_S)
+    doctor = guest.run("roadwitness doctor --only storage --json", check=False, limit_s=LIMIT_S)
+    assert json.loads(doctor.out)["findings"], doctor.err
+    assert {"amd64": "x86_64", "arm64": "aarch64"}[arch] == guest.run("uname -m").out.strip()
+
+
+def packed(arch: str) -> Path:
+    """Return the folder with the product's package."""
+
+    def make(work: Path) -> None:
+        call(sys.executable, CHECKOUT / "packaging/build.py", "roadwitness", "--arch", arch, "--plain", "--out", work)
+
+    key = digest([Path(__file__), *(CHECKOUT / name for name in BUILT_FROM)])
+    return built(f"package-{arch}", key, make)
+
+
+def test_the_package_is_installed_and_runs(new_guest: NewGuest, arch: str, figure: Figure) -> None:
+    """Its kernels are laid in place from the bench's cache: under emulation they compile for a quarter of an hour."""
+    if arch == "amd64":
+        pytest.skip("the package of amd64 is test_systemd's")
+    guest = new_guest(share=packed(arch))
+    guest.boot()
+    (name,) = guest.run("cd /mnt/share && ls *.deb").out.split()
+    guest.run(f"dpkg --force-unsafe-io --unpack /mnt/share/{name}", limit_s=LIMIT_S)
+    guest.run("systemd-sysusers roadwitness.conf && systemd-tmpfiles --create roadwitness.conf")
+    guest.put("/root/lay_kernels.py", (HERE / "programs/lay_kernels.py").read_bytes())
+    site = "$(echo /opt/roadwitness-*/lib/python3*/site-packages)"
+    guest.run(f"python3 /root/lay_kernels.py /mnt/product {site} /var/lib/roadwitness")
+    guest.run("chown -R roadwitness: /var/lib/roadwitness/.cache")
+    guest.run(
+        "rm /usr/local/bin/roadwitness /usr/local/lib/python3.11/dist-packages/bench.pth; umount /mnt/product /mnt/site"
+    )
+    guest.run("dpkg --force-confold --configure roadwitness", limit_s=LIMIT_S)
+    assert guest.run("dpkg-query -W -f '${db:Status-Abbrev} ${Architecture}' roadwitness").out.split() == ["ii", arch]
+    version = guest.run("dpkg-query -W -f '${Version}' roadwitness").out
+    assert guest.run("roadwitness --version", limit_s=LIMIT_S).out.split() == ["roadwitness", version]
+    units = "$(dpkg -L roadwitness | grep -E '/usr/lib/systemd/system/.*[.](service|timer)$')"
+    assert guest.run(f"systemd-analyze verify --man=no {units} 2>&1 | grep -i roadwitness || true").out == ""
+    loaded = "import agent.spine, agent.crash.kernel, drivers.decode.tables, cv2, av, cryptography"
+    began = float(guest.run("cut -d' ' -f1 /proc/uptime").out)
+    guest.run(
+        f"runuser -u roadwitness -- env HOME=/var/lib/roadwitness NUMBA_CACHE_DIR=/var/lib/roadwitness/.cache/numba "
+        f"/opt/roadwitness/bin/python -c '{loaded}'",
+        limit_s=LIMIT_S,
+    )
+    figure("import of everything, emulated", float(guest.run("cut -d' ' -f1 /proc/uptime").out) - began, "s")
