@@ -12,18 +12,9 @@ from agent import clock
 from agent.boottime import BootTime
 from agent.clock import EARLIEST_NS, NS_PER_S
 from agent.records import Clock
-from drivers.sysfs import try_number
 
 SAVED_FILE: Final = "last-utc"  # in the store's folder: ns since 1970, the newest time that was known for sure
 SAVE_NS: Final = 600 * NS_PER_S  # a saved time is that old at most when the box starts again at once
-CHIPS: Final = Path("/sys/class/rtc")
-CHIP_NS: Final = 86_400 * NS_PER_S  # a chip that keeps local time is 14 h off at most; one without battery, by years
-
-
-def chip_times_ns(chips: Path = CHIPS) -> list[int]:
-    """Return what the board's clock chips say, ns since 1970; one whose battery failed says nothing or 1970."""
-    seconds = (try_number(chip / "since_epoch") for chip in sorted(chips.glob("rtc*/")))
-    return [round(s * NS_PER_S) for s in seconds if s is not None]
 
 
 class Timekeeper:
@@ -36,26 +27,18 @@ class Timekeeper:
         *,
         wall_minus_monotonic_ns: Callable[[], int] = clock.wall_minus_monotonic_ns,
         kernel_error_ns: Callable[[], int | None] = clock.kernel_error_ns,
-        chip_times_ns: Callable[[], list[int]] = chip_times_ns,
     ) -> None:
         self._boot_time = boot_time
         self._path = folder / SAVED_FILE
         self._offset_ns = wall_minus_monotonic_ns
         self._error_ns = kernel_error_ns
-        self._chip_times_ns = chip_times_ns
         self._save_ns = 0
 
     def begin(self, now_ns: int) -> Clock | None:
-        """Restore a time at the start of a boot: the wall clock, unless the box was certainly alive later than that.
-
-        Without a saved time a chip must say the same as the wall clock: else that may be the day on which systemd was
-        built, where every board without a chip starts, years ago perhaps (decision 0339).
-        """
+        """Restore a time at the start of a boot: the wall clock, unless the box was certainly alive later than that."""
         self._save_ns = now_ns + SAVE_NS
-        saved_ns, wall_ns = self._saved(), now_ns + self._offset_ns()
-        if saved_ns is None and not any(abs(wall_ns - chip_ns) <= CHIP_NS for chip_ns in self._chip_times_ns()):
-            return None
-        utc_ns = max(wall_ns, saved_ns or 0)
+        saved_ns = self._saved()
+        utc_ns = max(now_ns + self._offset_ns(), saved_ns or 0)
         if utc_ns < EARLIEST_NS:
             return None
         return self._boot_time.restore(now_ns, utc_ns - now_ns, uncertain=True)
@@ -87,7 +70,6 @@ class Timekeeper:
 
     def _saved(self) -> int | None:
         try:
-            saved_ns = int(self._path.read_text(encoding="ascii"))
+            return int(self._path.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
-        return saved_ns if saved_ns >= EARLIEST_NS else None

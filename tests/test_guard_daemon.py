@@ -106,12 +106,7 @@ def live(
         time = VirtualTime(patch)
         time.now_ns += round(after_s * S)
         patch.setattr(Daemon, "_send", lambda *_: _Quiet())
-        keeper = partial(
-            Timekeeper,
-            wall_minus_monotonic_ns=lambda: WALL_NS,
-            kernel_error_ns=lambda: None,
-            chip_times_ns=lambda: [WALL_NS],
-        )
+        keeper = partial(Timekeeper, wall_minus_monotonic_ns=lambda: WALL_NS, kernel_error_ns=lambda: None)
         patch.setattr("agent.daemon.Timekeeper", keeper)
         config = AgentConfig(consent=AGREED, guard=QUICK, vehicle=VehicleSettings(vin))
         wire = partial(Wire, time, "elm327:/dev/rfcomm0", gives, facts)

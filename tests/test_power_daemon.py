@@ -153,12 +153,7 @@ class Night:
         self.folder, self.ticks = folder, 0
         Receiver.connections = []
         monkeypatch.setattr(Daemon, "_send", Receiver)
-        keeper = functools.partial(
-            Timekeeper,
-            wall_minus_monotonic_ns=lambda: WALL_NS,
-            kernel_error_ns=lambda: None,
-            chip_times_ns=lambda: [WALL_NS],
-        )
+        keeper = functools.partial(Timekeeper, wall_minus_monotonic_ns=lambda: WALL_NS, kernel_error_ns=lambda: None)
         monkeypatch.setattr("agent.daemon.Timekeeper", keeper)
         config = AgentConfig(consent=AGREED, power=rules)
         self.lines: list[str] = []

@@ -7,14 +7,12 @@ import pytest
 from agent.blocks import Block, make_block
 from agent.boottime import BootTime
 from agent.channels import number
-from agent.clock import EARLIEST_NS, kernel_error_ns
-from agent.enrolment.moments import of_boot
+from agent.clock import kernel_error_ns
 from agent.records import Clock
 from agent.settings import AgentConfig
 from agent.spine import Spine
 from agent.store import Store
-from agent.timekeeping import Timekeeper, chip_times_ns
-from agent.tls import Moment
+from agent.timekeeping import Timekeeper
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -28,15 +26,10 @@ class Machine:
     def __init__(self) -> None:
         self.wall_ns = 30 * S  # at monotonic 0: it boots in 1970
         self.error_ns: int | None = None
-        self.chips_ns: list[int] = []
 
     def keeper(self, boot_time: BootTime, folder: Path) -> Timekeeper:
         return Timekeeper(
-            boot_time,
-            folder,
-            wall_minus_monotonic_ns=lambda: self.wall_ns,
-            kernel_error_ns=lambda: self.error_ns,
-            chip_times_ns=lambda: self.chips_ns,
+            boot_time, folder, wall_minus_monotonic_ns=lambda: self.wall_ns, kernel_error_ns=lambda: self.error_ns
         )
 
 
@@ -85,34 +78,14 @@ def test_any_split_of_fixes_and_accuracies_teaches_the_same() -> None:
     assert [c for i in range(len(block)) for c in one_by_one.learn(block[i : i + 1])] == whole
 
 
-def test_a_wall_clock_as_the_chips_is_restored_but_nobody_vouches_for_it(tmp_path: Path) -> None:
+def test_a_plausible_wall_clock_is_restored_but_nobody_vouches_for_it(tmp_path: Path) -> None:
     machine = Machine()
     machine.wall_ns = UTC_NS
-    machine.chips_ns = [S, UTC_NS + 14 * 3600 * S]  # one without a battery, one that keeps Kiribati's time
     boot_time = BootTime()
     keeper = machine.keeper(boot_time, tmp_path)
     clock = keeper.begin(5 * S)
     assert clock == Clock(t_ns=5 * S, offset_ns=UTC_NS, quality="restored", uncertainty_ns=86_400 * S)
     assert keeper.utc_ns(6 * S) is None  # not sure enough to throw anything away by age
-
-
-@pytest.mark.parametrize("chips_ns", [[], [30 * S], [UTC_NS - 2 * 86_400 * S]])
-def test_a_plausible_wall_clock_that_no_chip_had_is_no_time(chips_ns: list[int], tmp_path: Path) -> None:
-    """Where the clock is behind, systemd sets it to the day on which it was built: nobody's time."""
-    machine = Machine()
-    machine.wall_ns, machine.chips_ns = UTC_NS, chips_ns
-    boot_time = BootTime()
-    assert machine.keeper(boot_time, tmp_path).begin(5 * S) is None
-    assert boot_time.quality == "none"
-
-
-def test_chips_say_what_they_can(tmp_path: Path) -> None:
-    for name, said in {"rtc0": "1790000000\n", "rtc1": "", "rtc2": None}.items():
-        (tmp_path / name).mkdir()
-        if said is not None:
-            (tmp_path / name / "since_epoch").write_text(said)
-    assert chip_times_ns(tmp_path) == [1_790_000_000 * S]
-    assert chip_times_ns(tmp_path / "none") == []
 
 
 def test_a_saved_time_is_restored_where_the_wall_clock_is_behind_it(tmp_path: Path) -> None:
@@ -129,9 +102,7 @@ def test_a_saved_time_is_restored_where_the_wall_clock_is_behind_it(tmp_path: Pa
 @pytest.mark.parametrize("content", ["", "yesterday", "-5"])
 def test_a_damaged_saved_time_is_as_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "last-utc").write_text(content)
-    machine = Machine()
-    machine.wall_ns = UTC_NS
-    assert machine.keeper(BootTime(), tmp_path).begin(S) is None
+    assert Machine().keeper(BootTime(), tmp_path).begin(S) is None
 
 
 def test_ntp_is_believed_when_the_kernel_says_that_it_is_kept_and_readings_agree(tmp_path: Path) -> None:
@@ -192,13 +163,3 @@ def test_an_agent_restarted_within_a_boot_keeps_what_it_knew(tmp_path: Path) -> 
 def test_the_kernel_answers() -> None:
     error_ns = kernel_error_ns()
     assert error_ns is None or error_ns >= 0
-
-
-@pytest.mark.parametrize(("wall_ns", "bound_ns"), [(UTC_NS, UTC_NS), (30 * S, EARLIEST_NS)])
-def test_a_boot_without_a_time_judges_certificates_by_the_wall_clock_as_a_bound(
-    wall_ns: int, bound_ns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.clock.wall_ns", lambda: wall_ns)
-    with Store.open(tmp_path) as store:
-        store.begin_boot("a" * 32)
-        assert of_boot(store, "a" * 32) == Moment(bound_ns)

@@ -312,12 +312,7 @@ def drive(
     monkeypatch.setattr(Intake, "put", noted)
     monkeypatch.setattr(Daemon, "_drive", kept)
     monkeypatch.setattr(Daemon, "_send", lambda *_: _Quiet())
-    keeper = functools.partial(
-        Timekeeper,
-        wall_minus_monotonic_ns=lambda: world.wall_ns,
-        kernel_error_ns=lambda: None,
-        chip_times_ns=lambda: [world.wall_ns],
-    )
+    keeper = functools.partial(Timekeeper, wall_minus_monotonic_ns=lambda: world.wall_ns, kernel_error_ns=lambda: None)
     monkeypatch.setattr("agent.daemon.Timekeeper", keeper)
     daemon = Daemon(settings or AgentConfig(consent=AGREED), Place(folder, boot=boot), world.makers())
     world.plan()
