@@ -1,9 +1,11 @@
 """Time on a machine without a clock battery: 1970, NTP, satellites, steps; nothing that happened ever moves."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from agent import clock
 from agent.blocks import Block, make_block
 from agent.boottime import BootTime
 from agent.channels import number
@@ -12,7 +14,7 @@ from agent.records import Clock
 from agent.settings import AgentConfig
 from agent.spine import Spine
 from agent.store import Store
-from agent.timekeeping import Timekeeper
+from agent.timekeeping import Timekeeper, floors_ns
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -26,10 +28,15 @@ class Machine:
     def __init__(self) -> None:
         self.wall_ns = 30 * S  # at monotonic 0: it boots in 1970
         self.error_ns: int | None = None
+        self.floor_ns = UTC_NS - 200 * 86_400 * S  # when its systemd was built
 
     def keeper(self, boot_time: BootTime, folder: Path) -> Timekeeper:
         return Timekeeper(
-            boot_time, folder, wall_minus_monotonic_ns=lambda: self.wall_ns, kernel_error_ns=lambda: self.error_ns
+            boot_time,
+            folder,
+            wall_minus_monotonic_ns=lambda: self.wall_ns,
+            kernel_error_ns=lambda: self.error_ns,
+            floors_ns=lambda: [self.floor_ns],
         )
 
 
@@ -86,6 +93,27 @@ def test_a_plausible_wall_clock_is_restored_but_nobody_vouches_for_it(tmp_path: 
     clock = keeper.begin(5 * S)
     assert clock == Clock(t_ns=5 * S, offset_ns=UTC_NS, quality="restored", uncertainty_ns=86_400 * S)
     assert keeper.utc_ns(6 * S) is None  # not sure enough to throw anything away by age
+
+
+def test_a_board_without_a_clock_does_not_take_the_day_of_systemds_build_for_the_time(tmp_path: Path) -> None:
+    machine = Machine()
+    machine.wall_ns = machine.floor_ns - 8 * S  # set eight seconds after the kernel's start
+    assert machine.keeper(BootTime(), tmp_path).begin(30 * S) is None
+    (tmp_path / "last-utc").write_text(str(UTC_NS))
+    restored = machine.keeper(BootTime(), tmp_path).begin(30 * S)
+    assert restored is not None
+    assert (restored.quality, restored.offset_ns + 30 * S) == ("restored", UTC_NS)
+    machine.wall_ns = machine.floor_ns + 3600 * S  # somebody set it
+    (tmp_path / "last-utc").unlink()
+    assert machine.keeper(BootTime(), tmp_path).begin(30 * S) is not None
+
+
+def test_the_floor_of_this_machines_systemd_is_in_the_past(tmp_path: Path) -> None:
+    file = tmp_path / "clock-epoch"
+    file.touch()
+    os.utime(file, ns=(5 * S, 5 * S))
+    assert floors_ns((file, tmp_path / "none")) == [5 * S]
+    assert all(floor_ns < clock.wall_ns() for floor_ns in floors_ns())
 
 
 def test_a_saved_time_is_restored_where_the_wall_clock_is_behind_it(tmp_path: Path) -> None:
@@ -154,8 +182,8 @@ def test_an_agent_restarted_within_a_boot_keeps_what_it_knew(tmp_path: Path) -> 
     before = BootTime()
     said = before.learn(fixes(10, 5, late_ms=20, accuracy_s=0.002))
     boot_time = BootTime()
-    for clock in said:
-        boot_time.resume(clock)
+    for known in said:
+        boot_time.resume(known)
     assert (boot_time.offset_ns, boot_time.quality) == (before.offset_ns, "gnss")
     assert boot_time.learn(fixes(60, 5, late_ms=20, accuracy_s=0.002)) == []
 

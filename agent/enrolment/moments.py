@@ -23,11 +23,13 @@ def of_machine(store: Path) -> Moment:
 
 
 def of_boot(store: Store, boot: str) -> Moment:
-    """Return what the daemon knows in a boot: by satellites or NTP for sure, else what it restored is a bound."""
+    """Return what the daemon knows in a boot: by satellites or NTP for sure, else what it restored is a bound, and
+    without that the machine's clock, which is no time (decision 0339) but behind rather than ahead.
+    """
     try:
         utc = store.utc_of(boot, clock.monotonic_ns())
     except StoreError:  # it is being closed, or its disk fails: sync will tell
         utc = None
     if utc is None:
-        return Moment()
+        return Moment(max(clock.wall_ns(), EARLIEST_NS))
     return Moment(max(utc.utc_ns, EARLIEST_NS), utc.quality in ("gnss", "ntp"))
