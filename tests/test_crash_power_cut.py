@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.channels import number
 from agent.incident.folder import PACKAGES, incidents, read_record
 from agent.records import Crash
 from agent.store import Store
@@ -21,6 +22,7 @@ T0_S = 70.0
 KNOWN_S = 0.1  # so much of the pulse in the store, and the crash is found
 SPEED = 4.0  # of the clock while it matters how soon something is on disk
 KILLS = 50
+AXES = [number(f"Imu.Acceleration.{axis}") for axis in "XYZ"]
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +62,23 @@ def stored(folder: Path, boot: str = BOOT) -> tuple[list[Crash], float]:
         return [s.record for s in store.records(Crash)], span[1] / S if span else 0.0
 
 
+def whole_pulse(folder: Path, samples: Path) -> bool:
+    """Say whether the store has every sample of the blow that makes it known."""
+    with Store.open(folder, read_only=True) as store:
+        kept = store.read_block(round(T0_S * S), round((T0_S + KNOWN_S) * S), BOOT)
+    drive = np.load(samples)
+    given = drive[(drive["t"] >= T0_S * S) & (drive["t"] < (T0_S + KNOWN_S) * S)]
+    return bool(np.isin(kept["channel"], AXES).sum() == np.isin(given["channel"], AXES).sum())
+
+
 @pytest.mark.parametrize("group", range(5))
 def test_killed_around_time_zero_it_has_the_crash_and_completes_the_package(
     tmp_path: Path, samples: Path, forks: Any, group: int
 ) -> None:
     # T-CRASH-1, its power cut; T-EVID-6
     chance = random.Random(group)
-    for number in range(KILLS // 5):
-        folder = tmp_path / str(number)
+    for life in range(KILLS // 5):
+        folder = tmp_path / str(life)
         kill_s = T0_S + chance.choice([chance.uniform(-0.3, 1.2), chance.uniform(0.5, 3.0), chance.uniform(3, 11)])
         given = {"folder": str(folder), "boot": BOOT, "samples": str(samples)}
         speed = SPEED if kill_s < T0_S + 3 else 8 * SPEED
@@ -91,7 +102,9 @@ def test_killed_around_time_zero_it_has_the_crash_and_completes_the_package(
         assert {c.id for c in crashes} <= {c.id for c in told}
         assert len({c.id for c in told}) <= 1
         assert [c.complete for c in told] in ([[False, True], [True]] if told else [[]])
-        if reached_s >= T0_S + KNOWN_S:  # the pulse is in the store: so must be the crash
+        # The pulse is in the store: so must be the crash. Where this machine lets the sensor wait, the clock runs
+        # on many times as fast, the blow comes after what the other device says of later, and is late
+        if reached_s >= T0_S + KNOWN_S and whole_pulse(folder, samples):
             assert told, (kill_s, newest_s, reached_s, again, after)
         found = incidents(folder / PACKAGES)
         assert [i.id for i in found] == list({c.id for c in told})
