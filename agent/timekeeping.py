@@ -17,7 +17,7 @@ SAVED_FILE: Final = "last-utc"  # in the store's folder: ns since 1970, the newe
 SAVE_NS: Final = 600 * NS_PER_S  # a saved time is that old at most when the box starts again at once
 # Where the day stands at which systemd lets a machine begin whose clock is behind it: the mtime of the first, else the
 # day of its build, which Debian's packages put on their files (systemd(1), clock-epoch; decision 0339).
-FLOORS: Final = (Path("/usr/lib/clock-epoch"), Path("/usr/lib/systemd/systemd"), Path("/lib/systemd/systemd"))
+FLOORS: Final = (Path("/usr/lib/clock-epoch"), Path("/usr/lib/systemd/systemd"))
 FLOOR_NS: Final = 600 * NS_PER_S  # from the kernel's start, at most, until systemd sets the clock
 
 
