@@ -11,24 +11,11 @@ from tests.kernel.cache import HERE
 from tests.kernel.channel import Process
 from tests.kernel.conftest import Figure, NewGuest
 from tests.kernel.guest import Guest
-from tests.kernel.wholecar import PROGRAMS, STORE, Car
+from tests.kernel.wholecar import DASHCAM, PROGRAMS, STORE, Car
 
 LIMIT_S: Final = 300.0
 VIDEO: Final = "/root/video"
-CONFIG: Final = """\
-min_free_bytes = 0
-
-[health]
-frozen_s = 5.0
-
-[cameras.front]
-source = "/dev/video0"
-width = 320
-height = 180
-fps = 5.0
-encoder = "libx264"
-bit_rate = 200_000
-"""
+CONFIG: Final = f"{DASHCAM}\n[health]\nfrozen_s = 5.0\n"
 HEALTH: Final = f"{VIDEO}/front/health.json"
 PIECES: Final = f"ls {VIDEO}/front/*.mp4"
 
