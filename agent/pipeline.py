@@ -131,8 +131,9 @@ class Pipeline:
         """Go on with a fresh spine; mount and time are kept."""
         old, boot_time = self.spine, self.spine.boot_time
         self.spine = Spine(fusion, detection, trips, mount=old.mount, boot_time=boot_time, crash=crash, boot=old.boot)
-        if boot_time.offset_ns is not None:
-            self.spine.time_known(boot_time.offset_ns, boot_time.quality)
+        offset_ns, uncertainty_ns = boot_time.offset_ns, boot_time.uncertainty_ns
+        if offset_ns is not None and uncertainty_ns is not None:
+            self.spine.time_known(offset_ns, boot_time.quality, uncertainty_ns)
 
     def _keep(self, output: Output) -> None:
         if self._keeper is not None and output.records:

@@ -122,8 +122,8 @@ class Trip(Record, frozen=True, kw_only=True):
     stops: int
     max_speed_mps: float
     speed_histogram_s: list[float]  # seconds per band of 10 km/h from 0; the last band is open
-    night_s: float  # 22:00-05:00 local solar hours when the time is known, else 0
-    hour_of_day_s: list[float]  # 24 entries, UTC hours, empty when the time was never learned
+    night_s: float  # 22:00-05:00 local solar hours where `hour_of_day_s` is told, else 0
+    hour_of_day_s: list[float]  # 24 entries, UTC hours; empty where the time was not known to a minute when it ended
     event_counts: dict[str, int]  # "kind.severity" confirmed events; "kind.unconfirmed"
     smoothness_mps2: float  # root mean square of longitudinal acceleration while moving
     quality: Quality

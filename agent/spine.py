@@ -98,17 +98,17 @@ class Spine:
 
     def clock_known(self, clock: Clock) -> None:
         """Take a clock record that was learned outside (a recording's stamps, a saved offset)."""
-        self.time_known(clock.offset_ns, clock.quality)
+        self.time_known(clock.offset_ns, clock.quality, clock.uncertainty_ns)
 
-    def time_known(self, offset_ns: int, quality: TimeQuality) -> None:
-        """Take what UTC the boot's clock shows (utc_ns = t_ns + offset_ns)."""
-        self._trips.set_clock(offset_ns, quality)
+    def time_known(self, offset_ns: int, quality: TimeQuality, uncertainty_ns: int) -> None:
+        """Take what UTC the boot's clock shows (utc_ns = t_ns + offset_ns), and how far it may be off."""
+        self._trips.set_clock(offset_ns, quality, uncertainty_ns)
 
     def step(self, block: Block) -> Output:
         """Take the next samples in time order."""
         output = Output()
         for clock in self.boot_time.learn(block):
-            self._trips.set_clock(clock.offset_ns, clock.quality)
+            self.clock_known(clock)
             output.records.append((clock.t_ns, clock))
         rows = self._fusion.step(block)
         if len(block):

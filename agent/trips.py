@@ -16,6 +16,7 @@ from agent.track import Points, Simplifier, cut, encode
 SPEEDS: Final = ("wheel", "can", "obd", "gnss")
 NS_PER_HOUR: Final = 3600 * NS_PER_S
 NIGHT: Final = (22.0, 5.0)  # hours; domain reference E3
+HOURS_NS: Final = 60 * NS_PER_S  # hours of the day are counted in minutes: a clock that may be off by more tells none
 REMEMBERED: Final = 16  # ended trips whose start `start_of` still knows
 
 
@@ -80,7 +81,7 @@ class Trips:
         self._track = Simplifier(settings.track_error_m)
         self._events: list[Event] = []
         self._ended: list[tuple[int, int]] = []
-        self._offset_ns: int | None = None
+        self._offset_ns: int | None = None  # where it is good enough for hours of the day
         self._time_quality: TimeQuality = "none"
         self._clear()
 
@@ -100,9 +101,13 @@ class Trips:
             max_speed_mps=float(trip["top"]),
         )
 
-    def set_clock(self, offset_ns: int | None, quality: TimeQuality) -> None:
-        """Say what UTC the boot's clock shows (utc_ns = t_ns + offset_ns); holds backwards for the open trip too."""
-        self._offset_ns, self._time_quality = offset_ns, quality
+    def set_clock(self, offset_ns: int, quality: TimeQuality, uncertainty_ns: int = 0) -> None:
+        """Say what UTC the boot's clock shows (utc_ns = t_ns + offset_ns); holds backwards for the open trip too.
+
+        A restored time may be days off: a trip that ends by it keeps no hours, for these would stay when UTC is known.
+        """
+        self._offset_ns = offset_ns if uncertainty_ns <= HOURS_NS else None
+        self._time_quality = quality
 
     def start_of(self, t_ns: int) -> int | None:
         """Return the start of the trip, ended lately or going on, that was under way at `t_ns`."""
@@ -192,7 +197,7 @@ class Trips:
                 speed_share={name: share for name, share in shares.items() if share > 0.0},
                 position_share=min(1.0, round(float(sums[k.PLACED]) / seconds, 4)),
                 mount_confidence=min(1.0, round(float(sums[k.MOUNTED]) / seconds, 4)),
-                time=self._time_quality if self._offset_ns is not None else "none",
+                time=self._time_quality,
             ),
             track_points=len(points.t),
             track_error_m=self._settings.track_error_m,

@@ -231,6 +231,17 @@ def test_hours_are_unknown_while_the_time_is() -> None:
     assert (trip.night_s, trip.hour_of_day_s, trip.quality.time) == (0.0, [], "none")
 
 
+@pytest.mark.parametrize(("uncertainty_s", "told"), [(86_400, 0), (1, 600)])
+def test_a_restored_time_that_may_be_a_day_off_tells_no_hours(uncertainty_s: int, told: int) -> None:
+    """They would stay wrong in the record, and in a price, when satellites tell the boot's time later."""
+    trips = Trips(TripSettings())
+    trips.set_clock(1_793_491_200 * S + round((23 - HOME[1] / 15) * 3600) * S, "restored", uncertainty_s * S)
+    trips.step(rows_of(np.full(6000, 15.0)), [])
+    ((trip, _),) = trips.finish()
+    assert (sum(trip.hour_of_day_s), trip.night_s) == pytest.approx((told, told), abs=1)
+    assert trip.quality.time == "restored"
+
+
 def test_clock_learned_late_holds_for_the_whole_trip() -> None:
     trips = Trips(TripSettings())
     rows = rows_of(np.full(6000, 15.0))
