@@ -20,7 +20,7 @@ from tests.dashcam_making import film_h264
 from tests.kernel.cache import CHECKOUT
 from tests.kernel.channel import Process
 from tests.kernel.guest import Guest
-from tests.kernel.judging import CAR, entries_of
+from tests.kernel.judging import CAR, FILM_S, entries_of
 from tests.kernel.moving import prepare
 from tests.kernel.receiving import Key, Past, acknowledgements, held, receiving
 from tests.kernel.recording import MOUNT, MOUNTED, RecordedDisk
@@ -29,14 +29,14 @@ from tests.kernel.writes import FLUSH, Log
 from tests.power_cuts import START_S, ZERO_S
 from tests.syncing import Mosquitto
 
-FILM_S = 16
 END_S = START_S + 14  # the collision is at 4 s
 MOVES = 3  # stores that are migrated and boxes that are upgraded, while it is recorded
-PROGRAMS = ("power_cuts", "durable_said", "crashing", "agreed", "kernel/__init__", "kernel/moving")
+PROGRAMS = ("power_cuts", "durable_said", "crashing", "agreed", "store_inputs", "kernel/__init__", "kernel/moving")
 RELAY = "exec socat TCP-LISTEN:1883,fork,reuseaddr,bind=127.0.0.1 TCP:10.0.2.2:{port}"
 PYTHON = {"PYTHONPATH": "/mnt/product:/root"}
 GUEST_BROKER = "mqtt://127.0.0.1:1883"
 LIMIT_S = 600.0
+TELLS_S = 0.05  # between two times that the car tells
 LONGEST_S = 5.0  # that a machine lives on before it is killed; on an idle machine nothing here takes longer
 
 
@@ -95,7 +95,7 @@ def record(new_guest: Callable[..., Guest], folder: Path) -> Run:
         shutil.copy(CHECKOUT / f"tests/{name}.py", given / f"tests/{name}.py")
     disk = RecordedDisk(folder, contents)
     past = Past(folder, key.public_key().public_bytes_raw())
-    run = Run(new_guest(devices=disk.devices), disk, folder, drive, past, Mosquitto(folder))
+    run = Run(new_guest(devices=disk.devices, icount=1), disk, folder, drive, past, Mosquitto(folder))
     run.guest.boot()
     run.guest.copy(given, "/root")
     run.guest.run(MOUNT)
@@ -165,8 +165,7 @@ def _drive(run: Run) -> None:
     last = json.loads(ended.out.splitlines()[-1])
     assert last["ended"] == [0, 0], (last, ended.err[-2000:])
     assert last["whole"], (last, ended.err[-2000:])
-    run.moments["driving"].lasts_s = 2.9
-    run.moments["blow"].lasts_s = 1.6
+    run.moments["driving"].lasts_s = run.moments["blow"].lasts_s = TELLS_S
     run.moments["clip"].lasts_s = min(_between(run, "clip begins", "clip ends"), LONGEST_S)
     run.moments["upload"].lasts_s = LONGEST_S
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from agent.blocks import Block
+from agent.dashcam.salvage import salvage
 from agent.dashcam.segments import frame_times, segments
 from agent.dashcam.watch import VIDEO
 from agent.errors import StoreError
@@ -22,6 +23,7 @@ from tests.crashing import S
 from tests.power_cuts import BOOT, START_S
 
 CAR = "car"
+FILM_S = 16  # that the camera sees, from START_S
 GOOD = ("whole", "not begun")
 
 
@@ -165,6 +167,8 @@ def look(folder: Path, told: Told, truth: Truth, received: Mapping[tuple[str, st
     newest_ns = int(truth.keys[-1] // 1024)
     if not told.now_ns or told.now_ns > newest_ns:  # once the drive is over nothing more can be lost of it
         return Found("whole")
+    salvage(folder / VIDEO / "front")  # as the dashcam does when it starts
     shown = [t for s in segments(folder / VIDEO, "front", BOOT, 0, 1 << 62) for t in frame_times(s).tolist()]
     telemetry_ns = max(0, told.newest_ns - int(kept["t"].max(initial=START_S * S))) if told.newest_ns else 0
-    return Found("whole", "", telemetry_ns / S, (told.now_ns - max(shown, default=START_S * S)) / S)
+    video_s = (told.now_ns - max(shown, default=START_S * S)) / S if told.now_ns < (START_S + FILM_S) * S else None
+    return Found("whole", "", telemetry_ns / S, video_s)

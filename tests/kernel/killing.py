@@ -17,17 +17,19 @@ from agent.incident.folder import PACKAGES
 from tests.crashing import S
 from tests.kernel.cache import CHECKOUT
 from tests.kernel.channel import Process
-from tests.kernel.driving import FILM_S, GUEST_BROKER, PYTHON, RELAY, Moment, Run
-from tests.kernel.judging import CAR, Found, Told, Truth, entries_of, look
+from tests.kernel.driving import GUEST_BROKER, PYTHON, RELAY, Moment, Run
+from tests.kernel.judging import CAR, FILM_S, Found, Told, Truth, entries_of, look
 from tests.kernel.moving import judge_box, judge_migrated
 from tests.kernel.receiving import files_of, held, receiving
 from tests.kernel.recording import MOUNT, MOUNTED, mounted
-from tests.power_cuts import AGAIN, ZERO_S
+from tests.power_cuts import AGAIN, START_S, ZERO_S
 
 # how many of a hundred kills begin at which moment
 SHARES: Final = {"driving": 18, "blow": 20, "clip": 18, "upload": 20, "migration": 12, "upgrade": 12}
 LIMIT_S: Final = 600.0
 GUEST_SPEED: Final = 1.0
+# from when to when of the car's clock a kill of these moments comes
+CAR_S: Final = {"driving": (START_S + 1.0, ZERO_S - 0.4), "blow": (ZERO_S, ZERO_S + 1.0)}
 
 
 @dataclass
@@ -60,10 +62,8 @@ def kill(run: Run, truth: Truth, name: str, chance: random.Random, workplace: Pa
     run.broker.start()
     try:
         with receiving(receiver, run.broker) as engine:
-            begun = {
-                "blow": lambda: told.now_ns >= ZERO_S * S - S // 5,
-                "upload": lambda: bool(held(engine)),
-            }.get(name, lambda: True)
+            at_ns = chance.uniform(*CAR_S.get(name, (0.0, 0.0))) * S
+            begun = {"upload": lambda: bool(held(engine))}.get(name, lambda: told.now_ns >= at_ns)
             _live_and_die(run, moment, told, chance, begun)
     finally:
         run.broker.stop()

@@ -23,7 +23,7 @@ from agent.blocks import BLOCK
 from agent.channels import number
 from agent.errors import StoreError
 from agent.local.messages import Status, StoreState, Utc
-from agent.records import Event, Health
+from agent.records import Event
 from agent.store import Store
 from agent.store.schema import MIGRATIONS
 from agent.update import trees
@@ -31,6 +31,7 @@ from agent.update.place import Place, Ran, run_program
 from agent.update.settings import UpdateSettings
 from agent.update.state import load, save
 from agent.update.updater import Updater
+from tests.store_inputs import event, health
 
 S: Final = 1_000_000_000
 OLD_BOOT: Final = "a" * 32
@@ -77,7 +78,7 @@ def _old_store(folder: Path, first_missing: str) -> None:
         store.begin_boot(OLD_BOOT)
         store.append_block(samples(), last=True)
         for n in range(EVENTS):
-            store.append([(n * S, _event(n)), (n * S, Health(t_ns=n * S, source="gps", state="lost", detail="no fix"))])
+            store.append([(n * S, event(n * S)), (n * S, health(n * S))])
     names = [name for name, _ in MIGRATIONS]
     later = names[names.index(first_missing) :]
     with closing(sqlite3.connect(folder / "store.db")) as connection:
@@ -98,21 +99,6 @@ def samples() -> "np.ndarray[tuple[int], np.dtype[np.void]]":
     block["channel"] = number("Imu.Acceleration.X")
     block["value"] = np.sin(np.arange(SAMPLES) / 20)
     return block
-
-
-def _event(n: int) -> Event:
-    return Event(
-        kind="harsh_braking",
-        severity="moderate",
-        confirmed=True,
-        t_ns=n * S,
-        duration_ns=S,
-        peak=-3.5,
-        unit="m/s2",
-        speed_before_mps=12.0,
-        rule="harsh_braking/1",
-        sources=["can", "imu"],
-    )
 
 
 def _package(folder: Path, version: str, arch: str) -> None:
