@@ -172,6 +172,28 @@ def test_a_car_that_wakes_is_found_again_within_a_minute():
     assert vehicle.polling
 
 
+class Hesitant(Unit):
+    """Does not answer when it is asked for its VIN for the first time, nor ever for its calibration."""
+
+    asked = False
+
+    def _answer(self, request: bytes) -> bytes:
+        first, self.asked = not self.asked, self.asked or request == b"\x09\x02"
+        silent = request == b"\x09\x04" or (request == b"\x09\x02" and first)
+        return b"" if silent else super()._answer(request)
+
+
+def test_who_the_car_is_is_asked_again_where_nobody_answered_but_three_times_at_most():
+    vehicle, asks = replay_talk([Hesitant(ENGINE, vin=VIN)], 120)
+    vin, calibration = (
+        [t for t, a in asks if (a.service, a.parameters) == (Service.VEHICLE_INFO, what)] for what in (b"\x02", b"\x04")
+    )
+    assert len(vin) == 2
+    assert vin[1] - vin[0] == pytest.approx(conversation.IDENTITY_AGAIN_S, abs=1.0)
+    assert len(calibration) == conversation.IDENTITY_TRIES
+    assert vehicle.unknown == ((Service.VEHICLE_INFO, b"\x04"),)
+
+
 def test_answers_of_other_services_units_and_pids_are_not_taken_for_ours():
     ask = Ask(Service.CURRENT, b"\x0d", 0, unit=0x7E8)
     assert ask.is_answer(0x7E8, b"\x41\x0d\x32")

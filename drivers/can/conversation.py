@@ -16,8 +16,12 @@ from drivers.decode.j1979 import parameters
 CODES_EVERY_S: Final = 300.0  # trouble codes change seldom; PID 01 tells their number in between
 SEEK_FIRST_S: Final = 1.0
 SEEK_MOST_S: Final = 60.0  # a tester that asks more often may keep a parked car awake (peers.md 3.5)
+IDENTITY_AGAIN_S: Final = 10.0  # a gateway that wakes up, or a lost frame of a long answer: soon over
+IDENTITY_TRIES: Final = 3  # unanswered requests after which a question is taken for unsupported (domain.md F3)
 LOST: Final = 5  # requests in a row without any answer: ignition off, or the plug is out
 MAPS: Final = tuple(range(0x00, 0x100, 0x20))
+
+Questions = tuple[tuple[Service, bytes], ...]
 
 _IDENTITY: Final = ((Service.VEHICLE_INFO, b"\x02"), (Service.VEHICLE_INFO, b"\x04"), (Service.VEHICLE_INFO, b"\x0a"))
 _CODES: Final = (
@@ -69,6 +73,7 @@ class Vehicle:
 
     extended: bool = False
     supported: dict[int, frozenset[int]] = field(default_factory=dict)  # by answer identifier
+    unknown: Questions = ()  # questions of identity that nobody has answered yet
     polling: bool = False  # the vehicle answers and is being polled
     unanswered: int = 0
     requests: int = 0
@@ -128,26 +133,36 @@ def _learn(vehicle: Vehicle, now_ns: int) -> Generator[Ask, Heard, int]:
             now_ns = heard.now_ns
             for _, payload in heard.answers:
                 vehicle.supported[unit] |= _map_of(payload, base)
-    return (yield from _questions(vehicle, (*_IDENTITY, *_CODES), now_ns))
+    vehicle.unknown, now_ns = yield from _questions(vehicle, _IDENTITY, now_ns)
+    _, now_ns = yield from _questions(vehicle, _CODES, now_ns)
+    return now_ns
 
 
-def _questions(
-    vehicle: Vehicle, questions: tuple[tuple[Service, bytes], ...], now_ns: int
-) -> Generator[Ask, Heard, int]:
+def _questions(vehicle: Vehicle, questions: Questions, now_ns: int) -> Generator[Ask, Heard, tuple[Questions, int]]:
+    """Ask everybody; return what nobody answered, and the time."""
+    unanswered = []
     for service, parameter in questions:
         heard = yield from _asked(vehicle, Ask(service, parameter, now_ns, extended=vehicle.extended))
         now_ns = heard.now_ns
-    return now_ns
+        if not heard.answers:
+            unanswered.append((service, parameter))
+    return tuple(unanswered), now_ns
 
 
 def _poll(vehicle: Vehicle, now_ns: int) -> Generator[Ask, Heard, int]:
     """Poll until LOST requests in a row got no answer."""
     schedule = Schedule(vehicle.supported, now_ns)
     silent = 0
+    tries = IDENTITY_TRIES - 1
+    identity_ns = now_ns + round(IDENTITY_AGAIN_S * NS_PER_S)
     codes_ns = now_ns + round(CODES_EVERY_S * NS_PER_S)
     while silent < LOST and (due_ns := schedule.next_ns()) is not None:
+        if vehicle.unknown and tries and now_ns >= identity_ns:
+            vehicle.unknown, now_ns = yield from _questions(vehicle, vehicle.unknown, now_ns)
+            identity_ns = now_ns + round(IDENTITY_AGAIN_S * NS_PER_S)
+            tries -= 1
         if now_ns >= codes_ns:
-            now_ns = yield from _questions(vehicle, _CODES, now_ns)
+            _, now_ns = yield from _questions(vehicle, _CODES, now_ns)
             codes_ns = now_ns + round(CODES_EVERY_S * NS_PER_S)
         at_ns = max(due_ns, now_ns)
         unit, pids = schedule.take(at_ns)
