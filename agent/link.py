@@ -208,6 +208,16 @@ class Link:
                 properties = self._of_kind[kind] = _properties("PUBLISH", ContentType=kind)
         return client.publish(topic, payload, qos=1, retain=retain, properties=properties).rc == 0
 
+    def road(self) -> tcp.Road | None:
+        """Return what was published and is still on its way; None without a connection, or where that is not known."""
+        client = self._client
+        connection: Any = None if client is None else client.socket()
+        told = None if connection is None else tcp.road(connection)
+        if client is None or told is None:
+            return None
+        unwritten = sum(packet["to_process"] for packet in list(client._out_packet))
+        return told._replace(undelivered=told.undelivered + unwritten)
+
     def acknowledge(self, arrived: Arrived) -> None:
         """Send the PUBACK of a message that came over the present connection; drop it for an earlier one."""
         if isinstance(arrived.token, tuple):

@@ -7,6 +7,7 @@ from typing import Final
 from agent import messages
 from agent.filemessages import CHUNK_TYPE
 from agent.link import Arrived, BrokerSettings, Delivered, Happening, Link
+from agent.tcp import Road
 from agent.tls import Moment
 
 # Of messages that sync has not looked at: dozens of full answers. What is beyond it is asked for again.
@@ -47,6 +48,10 @@ class MqttUplink:
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> bool:
         """Hand over a message; False when there is no connection."""
         return self._link.publish(topic, payload, retain)
+
+    def road(self) -> Road | None:
+        """Return what was published and is still on its way, where that is known."""
+        return self._link.road()
 
     def happenings(self) -> list[Happening]:
         """Return what happened since the last call, in order."""

@@ -289,7 +289,7 @@ class Sync:
 
     def _send_files(self, uploads: Uploads, lanes_are_empty: bool) -> int:
         if lanes_are_empty:
-            uploads.fill(self._now_ns, self._publish_file)
+            uploads.fill(self._now_ns, self._publish_file, self._uplink.road)
             if uploads.silent:  # the receiver may know us by an earlier session, if at all
                 self._ask()
                 lanes_are_empty = False

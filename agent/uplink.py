@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from agent import messages
 from agent.chain import Entry
 from agent.link import Happening
+from agent.tcp import Road
 from agent.upload.status import UploadStatus
 
 
@@ -56,6 +57,9 @@ class Uplink(Protocol):
 
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> bool:
         """Hand over a message; False when there is no connection."""
+
+    def road(self) -> Road | None:
+        """Return what was published and is still on its way, and how long that is; None where that is not known."""
 
     def happenings(self) -> list[Happening]:
         """Return what happened since the last call, in order."""

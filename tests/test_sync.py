@@ -13,6 +13,7 @@ from agent.link import Arrived, Delivered, Down, Happening, Refused, Up
 from agent.messages import Ack, Batch
 from agent.records import Health
 from agent.sync import Sync, SyncSettings
+from agent.tcp import Road
 from tests.sample_records import event, some, track
 from tests.syncing import ListSource
 
@@ -26,6 +27,7 @@ class FakeUplink:
         self.connects = 0
         self.closes = 0
         self.up = False
+        self.on_the_road: Road | None = None
 
     def on_happening(self, wake: Callable[[], None]) -> None:
         """Nobody waits here."""
@@ -37,6 +39,9 @@ class FakeUplink:
         if self.up:
             self.published.append((topic, payload, retain))
         return self.up
+
+    def road(self) -> Road | None:
+        return self.on_the_road
 
     def happenings(self) -> list[Happening]:
         found = list(self.happened)

@@ -16,6 +16,7 @@ from agent.link import Arrived, Delivered, Down, Happening, Up
 from agent.records import LANES
 from agent.store import Store
 from agent.sync import Sync, SyncSettings
+from agent.tcp import Road
 from receiver import db, devices
 from receiver.ingest import Ingest, Outgoing
 from tests.sample_records import some
@@ -90,6 +91,9 @@ class NetworkUplink:
             self.network.send(topic, payload, retain)
             self.happened.append(Delivered())
         return self.up
+
+    def road(self) -> Road | None:
+        return None
 
     def happenings(self) -> list[Happening]:
         arrived = [Arrived(*m) for m in self.network.due(_for_device)]

@@ -21,6 +21,7 @@ from agent.records import Clock, Health, Package
 from agent.settings import load_agent
 from agent.store import Store, StoreSettings
 from agent.sync import Sync
+from agent.tcp import Road
 from agent.upload.budget import DAY_NS, ENVELOPE, LEASE, Budget
 from agent.upload.pace import Pace
 from agent.upload.settings import Allowance, BudgetSettings, UploadSettings
@@ -281,25 +282,60 @@ def test_a_record_that_the_card_has_damaged_keeps_no_other_package_waiting(tmp_p
         assert [stored.package.incident for stored in store.uploads.packages()] == [other]
 
 
-def test_the_window_is_what_the_link_holds() -> None:
-    pace = Pace(UploadSettings(window=8))
+def test_as_much_is_on_the_road_as_the_link_holds() -> None:
+    pace = Pace(UploadSettings())
     pace.begin(0)
-    assert (pace.window(), pace.chunk()) == (2, 8192)
+    assert (pace.most(), pace.chunk()) == (16_384, 8192)
     now = 0
-    for _ in range(10):  # 62.5 kB/s: 0.5 Mbit/s
-        then = pace.acknowledged
-        now += NS_PER_S // 4
-        pace.arrived(15_625, now - NS_PER_S // 4, then, now)
+
+    def carry(bytes_per_s: int, times: int) -> None:
+        nonlocal now
+        for _ in range(times):
+            then = pace.acknowledged
+            now += NS_PER_S // 10
+            pace.arrived(bytes_per_s // 10, now - NS_PER_S // 10, then, now)
+
+    carry(62_500, 10)  # 0.5 Mbit/s
     assert pace.rate == pytest.approx(62_500)
-    assert pace.chunk() <= 62_500 * 0.25
-    assert pace.window() * pace.chunk() <= 62_500 < (pace.window() + 1) * pace.chunk(), "what it carries in a second"
-    for _ in range(40):  # 12.5 MB/s with 100 ms of delay
-        then = pace.acknowledged
-        now += NS_PER_S // 10
-        pace.arrived(1_250_000, now - NS_PER_S // 10, then, now)
-    assert (pace.window(), pace.chunk()) == (8, 65536)
+    assert 62_500 * 0.15 < pace.chunk() <= 62_500 * 0.25
+    assert pace.most() == 0.75 * 62_500
+    assert pace.most() + pace.chunk() <= 62_500, "what it carries in a second"
+    assert pace.look_again_ns(Road(pace.most() - 1, 0.1)) == 0
+    full_ns = pace.look_again_ns(Road(pace.most() + 6250, 0.1))
+    assert full_ns == NS_PER_S // 10, "as soon as there is room"
+    assert pace.look_again_ns(Road(62_500, 0.8)) == 0
+    assert pace.most() == 2 * 62_500, "two and a half round trips"
+    assert pace.chunk() > 62_500 * 0.3
+    carry(12_500_000, 10)
+    assert pace.chunk() == 65_536
     pace.begin(now)
-    assert pace.window() == 2
+    assert (pace.most(), pace.chunk()) == (16_384, 8192)
+
+
+@pytest.mark.parametrize("rate", [4_000, 16_000, 64_000])
+def test_a_road_never_runs_empty_while_a_chunk_is_waited_for(rate: int) -> None:
+    pace = Pace(UploadSettings())
+    pace.begin(0)
+    pace.arrived(rate, 0, 0, NS_PER_S)
+    held = 0.0
+    for _ in range(1000):
+        while (wait_ns := pace.look_again_ns(Road(round(held), 0.1))) == 0:
+            held += pace.chunk()
+        assert held <= max(rate, 0.75 * rate + 8192)
+        held -= rate * wait_ns / NS_PER_S
+        assert held > 0
+
+
+def test_while_the_road_is_full_chunks_wait_and_are_looked_after(bench: Bench) -> None:
+    add_package(bench.store, INCIDENT, {"clip-front.mp4": contents(1, 5_000_000)})
+    bench.run(lambda: bench.chunks() >= 20)
+    bench.uplink.on_the_road = Road(50_000_000, 0.1)
+    bench.receive(bench.send())
+    for _ in range(5):
+        assert not bench.send(0.3), "what TCP holds is not there yet"
+        assert bench.sync.step(bench.now_ns) <= bench.now_ns + NS_PER_S // 4
+    bench.uplink.on_the_road = Road(0, 0.1)
+    assert bench.send(0.3)
 
 
 def test_the_bandwidth_cap_holds(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""How much may be under way: the link's measured rate times its delay, and not more than was allowed.
+"""How much may be on the road: the link's measured rate times its delay, and not more than was allowed.
 
 A chunk's rate sample is what was acknowledged between its sending and its acknowledgement (the estimator of BBR,
-draft-ietf-ccwg-bbr, 4.1); the window is a multiple of the usual rate times the shortest delay lately seen.
+draft-ietf-ccwg-bbr, 4.1). What is on the road and how long that is the kernel tells (agent.tcp.road): behind a lost
+packet all chunks stay unacknowledged while the link is empty, so that counting them would leave it so.
 """
 
 import math
@@ -10,19 +11,23 @@ from collections import deque
 from typing import Final
 
 from agent.clock import NS_PER_S
+from agent.tcp import Road
 from agent.upload.settings import LEAST_CHUNK, UploadSettings
 
-# With this many times rate x shortest delay under way a link stays full while TCP repeats what was lost: twice, as
-# BBR has it, is enough only where nothing is lost …
+# With this many times rate x round trip on the road a link stays full while TCP repeats what was lost: twice, as BBR
+# has it, is enough only where nothing is lost …
 GAIN: Final = 2.5
-AT_LEAST_S: Final = 1.0  # … and so much at any rate; a crash record waits behind it
+AT_LEAST_S: Final = 0.75  # … and so much at any rate; a crash record waits for it and the chunk that made it full
 SMALL_CHUNK: Final = 2 * LEAST_CHUNK  # its topic and checksum, 200 bytes, are 2.5 % of it
-EPOCH_NS: Final = 30 * NS_PER_S  # a shortest delay older than this is measured again …
-DRAINED: Final = 4  # … by so many chunks with little under way, since a full window shows its own queue as delay
+# Of a round trip that a chunk may take: twelve of them then last for six, and TCP holds back what came behind a packet
+# that was lost, and its repetition too, for two or three.
+OF_ROUND_TRIP: Final = 0.5
+# Between two looks at the road: there is no sooner news of a slow link, and no later for a rate that was mistaken.
+LOOK_NS: Final = (NS_PER_S // 50, NS_PER_S // 4)
 # The median of so many rate samples counts: one good one says little where losses come in bursts, and a link that has
 # just become slower is noticed after four.
 SAMPLES: Final = 7
-FIRST_WINDOW: Final = 2  # before anything is known
+FIRST: Final = 2 * SMALL_CHUNK  # bytes on the road before anything is known
 
 
 class Pace:
@@ -32,18 +37,14 @@ class Pace:
         self._settings = settings
         self._acknowledged = 0  # bytes since the connection began
         self._rates: deque[float] = deque(maxlen=SAMPLES)
-        self._floors_ns = [0, 0]  # shortest delay of the last epoch and of this one; 0 while unknown
-        self._epoch_ns = 0
-        self._drain = 0
+        self._round_trip_s = 0.0
         self._credit = 0.0
         self._credit_ns = 0
 
     def begin(self, now_ns: int) -> None:
         """Forget what was measured."""
         self._rates.clear()
-        self._floors_ns = [0, 0]
-        self._epoch_ns = now_ns
-        self._drain = 0
+        self._round_trip_s = 0.0
         self._credit_ns = now_ns
 
     @property
@@ -55,12 +56,6 @@ class Pace:
         """Take the acknowledgement of `size` bytes sent at `sent_ns`, when `acknowledged_then` were acknowledged."""
         self._acknowledged += size
         took_ns = max(1, now_ns - sent_ns)
-        if now_ns - self._epoch_ns > EPOCH_NS:
-            self._floors_ns = [self._floors_ns[1], 0]
-            self._epoch_ns = now_ns
-            self._drain = DRAINED
-        self._drain = max(0, self._drain - 1)
-        self._floors_ns[1] = min(took_ns, self._floors_ns[1] or took_ns)
         self._rates.append((self._acknowledged - acknowledged_then) / (took_ns / NS_PER_S))
 
     @property
@@ -70,17 +65,24 @@ class Pace:
 
     def chunk(self) -> int:
         """Return how large a chunk should be, in bytes."""
-        fitting = int(self.rate * self._settings.chunk_s) // LEAST_CHUNK * LEAST_CHUNK
+        longest_s = max(self._settings.chunk_s, OF_ROUND_TRIP * self._round_trip_s)
+        fitting = int(self.rate * longest_s) // LEAST_CHUNK * LEAST_CHUNK
         return min(self._settings.chunk_bytes, max(SMALL_CHUNK, fitting))
 
-    def window(self) -> int:
-        """Return how many chunks may be under way."""
-        if not self._rates or self._drain:
-            return min(FIRST_WINDOW, self._settings.window)
-        floor_s = min(floor for floor in self._floors_ns if floor) / NS_PER_S
-        in_a_second = int(self.rate * AT_LEAST_S / self.chunk())
-        in_the_delay = math.ceil(self.rate * GAIN * floor_s / self.chunk())
-        return min(self._settings.window, max(FIRST_WINDOW, in_a_second, in_the_delay))
+    def most(self) -> int:
+        """Return with how many bytes the road is full."""
+        if not self._rates:
+            return FIRST
+        return round(self.rate * max(AT_LEAST_S, GAIN * self._round_trip_s))
+
+    def look_again_ns(self, road: Road) -> int:
+        """Return after how long to look at a full road again; 0 while it has room for a chunk."""
+        self._round_trip_s = road.round_trip_s
+        over = road.undelivered - self.most()
+        if over < 0:
+            return 0
+        soonest_ns, latest_ns = LOOK_NS
+        return min(latest_ns, max(soonest_ns, round(over / self.rate * NS_PER_S))) if self.rate else latest_ns
 
     def wait_ns(self, size: int, now_ns: int) -> int:
         """Return for how long `size` more bytes must wait for `max_bytes_per_s`; 0 when they may go."""

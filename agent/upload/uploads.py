@@ -17,6 +17,7 @@ from agent.filemessages import Files, Init
 from agent.incident.folder import acknowledge, marker
 from agent.records import Health, PackageFile
 from agent.store.uploads import StoredPackage
+from agent.tcp import Road
 from agent.upload.budget import Budget
 from agent.upload.outgoing import Flight, OutgoingFile, sha256_of
 from agent.upload.pace import Pace
@@ -33,6 +34,7 @@ MOST_TOLD: Final = 256
 IDLE_NS: Final = 3600 * NS_PER_S
 
 Publish = Callable[[str, bytes], bool]
+Look = Callable[[], Road | None]
 
 
 class PackageTable(Protocol):
@@ -141,8 +143,8 @@ class Uploads:
         else:
             self._expect()
 
-    def fill(self, now_ns: int, publish: Publish) -> None:
-        """Send what may be sent now."""
+    def fill(self, now_ns: int, publish: Publish, look: Look = lambda: None) -> None:
+        """Send what may be sent now; `look` tells what is on the road."""
         self._now_ns = now_ns
         self._load()
         if not self._session or now_ns < self._busy_ns:
@@ -151,7 +153,7 @@ class Uploads:
             self._fall_due()
             return
         self._again_ns = now_ns + IDLE_NS
-        while self._send_one(publish):
+        while self._send_one(publish, look):
             pass
         if self._due_ns is None:
             self._expect()
@@ -191,9 +193,8 @@ class Uploads:
 
     # sending
 
-    def _send_one(self, publish: Publish) -> bool:
+    def _send_one(self, publish: Publish, look: Look) -> bool:
         """Send the next message, if there is one and it may go."""
-        room = len(self._flights) < self._pace.window()
         left = MOST_OPEN
         for file in self._files.values():
             if file.done:
@@ -210,9 +211,19 @@ class Uploads:
             elif not file.missing:
                 if not file.ending and self._fin(file, publish):
                     return True
-            elif room and (piece := self._next_piece(file)) is not None:
-                return self._chunk(file, *piece, publish)
+            elif (piece := self._next_piece(file)) is not None:
+                return self._has_room(look()) and self._chunk(file, *piece, publish)
         return False
+
+    def _has_room(self, road: Road | None) -> bool:
+        """Say whether one more chunk may go; else an answer or a later look at the road brings it."""
+        if len(self._flights) >= self._settings.window:
+            return False
+        known = road or Road(sum(f.end - f.start for f in self._flights), 0.0)
+        wait_ns = self._pace.look_again_ns(known)
+        if wait_ns:
+            self._again_ns = min(self._again_ns, self._now_ns + wait_ns)
+        return not wait_ns
 
     def _init(self, file: OutgoingFile, publish: Publish) -> bool:
         init = Init(name=file.path.name, size=file.size, checksum=file.id)
