@@ -23,14 +23,15 @@ def with_vcan(guest: Guest) -> None:
 
 
 class Watch:
-    """The agent's driver on one bus of the guest, and the newest that it told."""
+    """The agent's driver on one bus of the guest, and the newest that it told; `opens`: wait until it is open."""
 
-    def __init__(self, guest: Guest, **settings: str | int) -> None:
+    def __init__(self, guest: Guest, *, opens: bool = True, **settings: str | int) -> None:
         guest.put("/root/watch_can.py", (HERE / "programs/watch_can.py").read_bytes())
         words = " ".join(f"{name}={value}" for name, value in settings.items())
         self.process: Process = guest.start(f"exec python3 /root/watch_can.py {words}")
         self._before: dict[str, int] = {}
-        self.until(lambda told: told["open"])
+        if opens:
+            self.until(lambda told: told["open"])
 
     def begin(self) -> None:
         """Count from here."""

@@ -4,7 +4,6 @@ import json
 import re
 import signal
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -171,26 +170,6 @@ def test_a_serial_adapter_behind_slcand_is_read_and_told_when_it_goes(guest: Gue
     assert not told["open"]
     read.stop()
     far.kill()
-
-
-def asked(asker: Watch) -> dict[str, Any]:
-    """Wait until an asking driver knows identity and values."""
-    return asker.until(lambda now: bool(now["vehicle"].get("vin")) and "Obd.Speed" in now["last"])
-
-
-def test_a_control_unit_is_asked_and_answers_by_the_kernels_iso_tp(guest: Guest, watch: Watch, figure: Figure) -> None:
-    """The other end of our requests, flow control and long answers is the kernel's, not ours."""
-    guest.put("/root/ecu.py", (HERE / "programs/ecu.py").read_bytes())
-    unit = guest.start(f"exec python3 /root/ecu.py can0 {VIN}")
-    unit.until_says("ready")
-    asker = Watch(guest, kind="obdcan", transmit=1, profile="toyota-rav4")
-    told = asked(asker)
-    assert told["vehicle"]["vin"] == VIN
-    assert told["last"]["Obd.Speed"] == pytest.approx(20.0)
-    assert told["counts"]["obd_sequence_errors"] == told["counts"]["obd_malformed"] == 0
-    figure("requests until identity and first values", told["counts"]["requests"], "")
-    asker.stop()
-    unit.kill()
 
 
 def test_a_serial_line_with_the_kernels_slcan_at_its_end_is_read_whole(guest: Guest, reader: Watch) -> None:
