@@ -93,6 +93,8 @@ RECORDINGS: Final = {
     "trip164": Recording(
         CANS / "trip164/trip164.candump.log.xz", "canmod", ("can0",), 2210.0, 2255.0, ("harsh_braking",)
     ),
+    # a motorway, 1,650 frames a second on two buses
+    "rav4": Recording(CANS / "rav4/rav4_60s.candump.log.xz", "toyota-rav4", ("can0", "can1"), 0.0, 15.0, ()),
 }
 SAMPLES: Final = "SELECT SUM(samples) FROM (SELECT samples FROM block UNION ALL SELECT samples FROM piece)"
 JITTER_S: Final = 0.05  # canplayer sends at turns of 1 ms, when the one processor has time for it
