@@ -25,7 +25,7 @@ test: $(STAMP)
 
 # On a real kernel in QEMU; needs root and Debian 12 (tests/kernel/README.md).
 kernel: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs tests/kernel
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -rs tests/kernel
 
 kernel-short: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs tests/kernel -m short --arch amd64

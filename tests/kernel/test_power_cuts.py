@@ -250,10 +250,10 @@ def test_an_honest_disk_keeps_all_that_was_told_at_any_of_100_cuts(
     judge_honest(run, known, 100, workplace, figure, keep=3)
 
 
-def test_an_honest_disk_keeps_all_that_was_told_at_any_of_1700_cuts(
+def test_an_honest_disk_keeps_all_that_was_told_at_any_of_1600_cuts(
     run: Run, known: Known, workplace: Path, figure: Figure
 ) -> None:
-    judge_honest(run, known, 1700, workplace, figure, keep=36)
+    judge_honest(run, known, 1600, workplace, figure, keep=36)
 
 
 def test_a_card_that_lies_about_its_last_flushes_loses_the_end_and_never_silently_more(
@@ -325,4 +325,4 @@ def test_a_machine_killed_at_300_moments_keeps_all_that_was_told_and_goes_on(
 ) -> None:
     done = kills(run, workplace, 300, keep=32)
     judge_kills(done, figure)
-    live_on(run, done, workplace, figure, boots=10)
+    live_on(run, done, workplace, figure, boots=6)
