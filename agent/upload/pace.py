@@ -17,11 +17,11 @@ from agent.upload.settings import LEAST_CHUNK, UploadSettings
 # With this many times rate x round trip on the road a link stays full while TCP repeats what was lost: twice, as BBR
 # has it, is enough only where nothing is lost …
 GAIN: Final = 2.5
-AT_LEAST_S: Final = 0.75  # … and so much at any rate; a crash record waits for it and the chunk that made it full
+AT_LEAST_S: Final = 0.5  # … and so much at any rate; a crash record waits for it and the chunk that made it full
 SMALL_CHUNK: Final = 2 * LEAST_CHUNK  # its topic and checksum, 200 bytes, are 2.5 % of it
-# Of a round trip that a chunk may take: twelve of them then last for six, and TCP holds back what came behind a packet
-# that was lost, and its repetition too, for two or three.
-OF_ROUND_TRIP: Final = 0.5
+# Of a round trip that a chunk may take: twelve of them then last for twelve, and TCP holds back what came behind a
+# lost packet, its repetition too, and the answers on their way back as well, for four or five.
+OF_ROUND_TRIP: Final = 1.0
 # Between two looks at the road: there is no sooner news of a slow link, and no later for a rate that was mistaken.
 LOOK_NS: Final = (NS_PER_S // 50, NS_PER_S // 4)
 # The median of so many rate samples counts: one good one says little where losses come in bursts, and a link that has

@@ -16,7 +16,7 @@ class UploadSettings:
 
     window: int = 12  # most chunks under way; what the link can hold by its measured rate and delay is used of it
     chunk_bytes: int = MAX_CHUNK  # most; a slow link gets smaller ones …
-    chunk_s: float = 0.25  # … that take no longer than this or half a round trip, so that a crash waits for little
+    chunk_s: float = 0.5  # … that take no longer than this or a round trip, so that a crash waits for little
     max_bytes_per_s: int = 0  # of files, all together; 0: as fast as the link is
     answer_s: float = 30.0  # wait for the receiver, from the last sign of progress; then ask anew what it holds
     busy_s: float = 60.0  # wait when the receiver can take nothing, e.g. because its disk is full
