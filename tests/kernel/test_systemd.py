@@ -175,8 +175,10 @@ def test_an_agent_that_crashes_again_and_again_runs_without_its_devices_then_hol
             box.run(f"kill -KILL {pid}")
             box.until(f"[ $(systemctl show --value -p MainPID {AGENT}) != {pid} ]", LIMIT_S)
     assert "holds after too many crashes" in shown(box, AGENT, "StatusText")
-    # it is fed meanwhile and stays: two of systemd's time-outs
-    box.run("sleep 60", limit_s=LIMIT_S)
+    # it stays, for it feeds the watchdog: beyond systemd's time-out
+    assert shown(box, AGENT, "WatchdogUSec") == "30s"
+    late = int(shown(box, AGENT, "WatchdogTimestampMonotonic")) + 30_000_000
+    box.until(f"[ $(systemctl show --value -p WatchdogTimestampMonotonic {AGENT}) -gt {late} ]", LIMIT_S)
     assert (shown(box, AGENT, "ActiveState"), shown(box, AGENT, "MainPID")) == ("active", pid)
     # a new boot begins anew
     box.put("/etc/roadwitness/agent.toml", CONFIG)
