@@ -9,13 +9,14 @@ from typing import Final
 
 import pytest
 
-from tests.kernel.asking import CAMERA, asked, drive, status
-from tests.kernel.box import DASHCAM, LIMIT_S, READY, installed
+from tests.kernel.asking import CAMERA, asked, drive, status, uptime
+from tests.kernel.box import DASHCAM, LIMIT_S, READY, STORE, installed
 from tests.kernel.cache import CHECKOUT, call
 from tests.kernel.conftest import Figure, NewGuest
 from tests.kernel.guest import Guest
 
 PAGE: Final = (CHECKOUT / "docs/updates.md").read_text().partition("## A root that is read-only")[2]
+DRIVEN_S: Final = 15.0  # of a drive whose plug is pulled
 FILMS: Final = "ls /var/lib/roadwitness-dashcam/front/*.mp4"
 
 
@@ -69,7 +70,10 @@ def test_nothing_of_ours_wants_to_write_elsewhere(box: Guest) -> None:
 def test_the_plug_is_pulled_while_it_drives(box: Guest, figure: Figure) -> None:
     seen = len(asked(box, "trips"))
     box.start("while cangen can0 -I 0AA -L 8 -D 368F368F368F368F -g 20 -n 50; do :; done")
-    box.run("sleep 20")
+    kept = "SELECT boot, end_ns FROM block UNION ALL SELECT boot, end_ns FROM piece"
+    boot = f"(SELECT number FROM boot WHERE id = '{box.boot_id.replace('-', '')}')"
+    newest = f"SELECT max(end_ns) > {uptime(box) + DRIVEN_S}e9 FROM ({kept}) WHERE boot = {boot}"
+    box.until(f'sqlite3 -readonly {STORE} "{newest}" | grep 1', LIMIT_S)
     box.cut()
     box.boot()
     box.until(READY, LIMIT_S)
