@@ -1,13 +1,14 @@
 """Run the real daemon as a process, with a car whose samples come as time passes; for tests that kill it.
 
 Argument: JSON with folder, boot, samples (a .npy block from t = 0), start_ns (of the clock), base_ns (when the car's
-t = 0 is), speed (of the clock), daemon (settings) and fault. The clock runs `speed` times as fast as the machine's for
-every thread alike; it stands still until the car is first opened, or moves at once with `at_once`. "car at <s>" on
-stderr says how far it came.
+t = 0 is), speed (of the clock), daemon (settings), power_until_s (of the car; then it kills itself) and fault. The
+clock runs `speed` times as fast as the machine's for every thread alike; it stands still until the car is first
+opened, or moves at once with `at_once`. "car at <s>" on stderr says how far it came.
 """
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ clock.monotonic_ns, clock.wait = scaled_ns, scaled_wait
 import numpy as np  # noqa: E402 — the clock is set before anybody imports it by name
 
 from agent.blocks import Block, empty_block  # noqa: E402
+from agent.clock import NS_PER_S  # noqa: E402
 from agent.config import build  # noqa: E402
 from agent.daemon import Daemon, Place  # noqa: E402
 from agent.link import BrokerSettings  # noqa: E402
@@ -66,6 +68,8 @@ class Car:
             raise ZeroDivisionError("a bug in a driver")
         if GIVEN.get("fault") == "hang":
             real_wait(self._closing, 3600)
+        if scaled_ns() - GIVEN["base_ns"] >= GIVEN.get("power_until_s", float("inf")) * NS_PER_S:
+            os.kill(os.getpid(), signal.SIGKILL)
         upto = int(np.searchsorted(self._samples["t"], scaled_ns() - GIVEN["base_ns"]))
         block = self._samples[self._at : upto].copy() if upto > self._at else empty_block()
         block["t"] += GIVEN["base_ns"]

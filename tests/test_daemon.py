@@ -159,9 +159,8 @@ def test_killed_again_and_again_it_loses_nothing_accepted_and_goes_on_with_the_t
 
 
 def test_a_drive_cut_by_a_power_loss_is_a_trip_after_the_next_boot(tmp_path: Path, drive: Path, running: Any) -> None:
-    one = running(tmp_path, speed=SPEED)
-    one.until_at(140)  # at 35 km/h and more for the next 20 s
-    one.kill()
+    one = running(tmp_path, speed=SPEED, power_until_s=140)  # it drives 35 km/h and more for 10 s before and after
+    assert one.end() == -signal.SIGKILL, one.said
     span, trips, _ = kept(tmp_path)
     assert span is not None
     assert trips == []
