@@ -17,7 +17,9 @@ from agent.upload.settings import LEAST_CHUNK, UploadSettings
 # With this many times rate x round trip on the road a link stays full while TCP repeats what was lost: twice, as BBR
 # has it, is enough only where nothing is lost …
 GAIN: Final = 2.5
-AT_LEAST_S: Final = 0.5  # … and so much at any rate; a crash record waits for it and the chunk that made it full
+AT_LEAST_S: Final = 1.0  # … and so much at any rate; a crash record waits for it and the chunk that made it full
+# TCP knows a packet lost by three that came behind it (RFC 5681, 3.2), else by a time-out of seconds on a slow link.
+LEAST: Final = 4 * 1448
 SMALL_CHUNK: Final = 2 * LEAST_CHUNK  # its topic and checksum, 200 bytes, are 2.5 % of it
 # Of a round trip that a chunk may take: twelve of them then last for twelve, and TCP holds back what came behind a
 # lost packet, its repetition too, and the answers on their way back as well, for four or five.
@@ -73,7 +75,7 @@ class Pace:
         """Return with how many bytes the road is full."""
         if not self._rates:
             return FIRST
-        return round(self.rate * max(AT_LEAST_S, GAIN * self._round_trip_s))
+        return max(LEAST, round(self.rate * max(AT_LEAST_S, GAIN * self._round_trip_s)))
 
     def look_again_ns(self, road: Road) -> int:
         """Return after how long to look at a full road again; 0 while it has room for a chunk."""
