@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from agent.tcp import CONGESTION
 from tests.kernel.asking import CAMERA, STATUS, asked, moment, shown, status, uptime
 from tests.kernel.box import AGENT, CONFIG, DASHCAM, LIMIT_S, READY, SOCKET, STORE, VAULT, installed
 from tests.kernel.cache import HERE
@@ -68,6 +69,15 @@ def test_root_asks_the_agent_through_its_socket_and_others_may_not(box: Guest) -
     live.until_says("Imu.Acceleration", LIMIT_S)
     live.kill(signal.SIGTERM)
     live.wait(LIMIT_S)
+
+
+def test_the_agents_user_may_ask_tcp_for_what_links_that_lose_packets_want(box: Guest) -> None:
+    allowed = box.run("cat /proc/sys/net/ipv4/tcp_allowed_congestion_control").out.split()
+    assert {"reno", "cubic", *CONGESTION} <= set(allowed)
+    suited = "import socket; from agent import tcp; s = socket.socket(); tcp.suit(s); "
+    suited += "print(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16))"
+    said = box.run(["runuser", "-u", "roadwitness", "--", "/opt/roadwitness/bin/python", "-c", suited], cwd="/").out
+    assert said.startswith(f"b'{CONGESTION[0]}"), said
 
 
 # what no service of ours may do, …
