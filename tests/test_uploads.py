@@ -285,7 +285,7 @@ def test_a_record_that_the_card_has_damaged_keeps_no_other_package_waiting(tmp_p
 def test_as_much_is_on_the_road_as_the_link_holds() -> None:
     pace = Pace(UploadSettings())
     pace.begin(0)
-    assert (pace.most(), pace.chunk()) == (16_384, 8192)
+    assert (pace.most(), pace.chunk()) == (16_384, 12_288)
     now = 0
 
     def carry(bytes_per_s: int, times: int) -> None:
@@ -303,12 +303,17 @@ def test_as_much_is_on_the_road_as_the_link_holds() -> None:
     full_ns = pace.look_again_ns(Road(pace.most() + 6250, 0.1))
     assert full_ns == NS_PER_S // 10, "as soon as there is room"
     assert pace.look_again_ns(Road(100_000, 0.8)) == 0
-    assert pace.most() == 2 * 62_500, "two and a half round trips"
+    assert pace.most() == 2.4 * 62_500, "three round trips"
+    assert pace.look_again_ns(Road(170_000, 0.8, 0.05)) == 0
+    assert pace.most() == 3.6 * 62_500, "half as much again where a packet in twenty is repeated"
+    assert pace.look_again_ns(Road(170_000, 0.8, 0.5)) == 0
+    assert pace.most() == 4.8 * 62_500, "and no more than twice as much"
+    pace.look_again_ns(Road(0, 0.8))
     assert 62_500 * 0.7 < pace.chunk() <= 62_500 * 0.8, "a round trip"
     carry(12_500_000, 10)
     assert pace.chunk() == 65_536
     pace.begin(now)
-    assert (pace.most(), pace.chunk()) == (16_384, 8192)
+    assert (pace.most(), pace.chunk()) == (16_384, 12_288)
 
 
 @pytest.mark.parametrize("rate", [4_000, 16_000, 64_000])
@@ -320,7 +325,7 @@ def test_a_road_never_runs_empty_while_a_chunk_is_waited_for(rate: int) -> None:
     for _ in range(1000):
         while (wait_ns := pace.look_again_ns(Road(round(held), 0.1))) == 0:
             held += pace.chunk()
-        assert held <= max(rate, LEAST) + max(0.5 * rate, 8192)
+        assert held <= max(rate, LEAST) + max(0.5 * rate, 12_288)
         held -= rate * wait_ns / NS_PER_S
         assert held > 0
 

@@ -16,20 +16,27 @@ from agent.upload.settings import LEAST_CHUNK, UploadSettings
 
 # With this many times rate x round trip on the road a link stays full while TCP repeats what was lost: twice, as BBR
 # has it, is enough only where nothing is lost …
-GAIN: Final = 2.5
-AT_LEAST_S: Final = 1.0  # … and so much at any rate; a crash record waits for it and the chunk that made it full
+GAIN: Final = 3.0
+AT_LEAST_S: Final = 0.5  # … and so much at any rate; a crash record waits for it and the chunk that made it full.
+# On a slow link a second's worth: there it holds too few packets for TCP to notice soon that one was lost.
+SLOW_S: Final = 1.0
+SLOW: Final = 65_536  # … up to so many bytes
+# With a share p of all packets lost 1 + 10 p times as much, up to twice: what is repeated may be lost again.
+MORE: Final = 10.0
+MOST_MORE: Final = 2.0
 # TCP knows a packet lost by three that came behind it (RFC 5681, 3.2), else by a time-out of seconds on a slow link.
 LEAST: Final = 4 * 1448
-SMALL_CHUNK: Final = 2 * LEAST_CHUNK  # its topic and checksum, 200 bytes, are 2.5 % of it
+SMALL_CHUNK: Final = 3 * LEAST_CHUNK  # its topic and checksum, 200 bytes, are 1.6 % of it
 # Of a round trip that a chunk may take: twelve of them then last for twelve, and TCP holds back what came behind a
 # lost packet, its repetition too, and the answers on their way back as well, for four or five.
 OF_ROUND_TRIP: Final = 1.0
 # Between two looks at the road: there is no sooner news of a slow link, and no later for a rate that was mistaken.
 LOOK_NS: Final = (NS_PER_S // 50, NS_PER_S // 4)
 # The median of so many rate samples counts: one good one says little where losses come in bursts, and a link that has
-# just become slower is noticed after four.
+# just become slower is noticed after four. Before there are so many the greatest does, as BBR has it: each is bounded
+# by what we dared to send, not by the link.
 SAMPLES: Final = 7
-FIRST: Final = 2 * SMALL_CHUNK  # bytes on the road before anything is known
+FIRST: Final = 16_384  # bytes on the road before anything is known
 
 
 class Pace:
@@ -40,13 +47,14 @@ class Pace:
         self._acknowledged = 0  # bytes since the connection began
         self._rates: deque[float] = deque(maxlen=SAMPLES)
         self._round_trip_s = 0.0
+        self._more = 1.0  # for what is repeated
         self._credit = 0.0
         self._credit_ns = 0
 
     def begin(self, now_ns: int) -> None:
         """Forget what was measured."""
         self._rates.clear()
-        self._round_trip_s = 0.0
+        self._round_trip_s, self._more = 0.0, 1.0
         self._credit_ns = now_ns
 
     @property
@@ -63,7 +71,9 @@ class Pace:
     @property
     def rate(self) -> float:
         """Bytes a second that the link was lately seen to carry; 0 while unknown."""
-        return statistics.median(self._rates) if self._rates else 0.0
+        if len(self._rates) < SAMPLES:
+            return max(self._rates, default=0.0)
+        return statistics.median(self._rates)
 
     def chunk(self) -> int:
         """Return how large a chunk should be, in bytes."""
@@ -75,11 +85,13 @@ class Pace:
         """Return with how many bytes the road is full."""
         if not self._rates:
             return FIRST
-        return max(LEAST, round(self.rate * max(AT_LEAST_S, GAIN * self._round_trip_s)))
+        slow = min(SLOW, self.rate * SLOW_S)
+        return round(self._more * max(LEAST, slow, self.rate * max(AT_LEAST_S, GAIN * self._round_trip_s)))
 
     def look_again_ns(self, road: Road) -> int:
         """Return after how long to look at a full road again; 0 while it has room for a chunk."""
         self._round_trip_s = road.round_trip_s
+        self._more = min(MOST_MORE, 1.0 + MORE * road.repeated)
         over = road.undelivered - self.most()
         if over < 0:
             return 0
