@@ -2,6 +2,7 @@
 
 Every car `n` has the device `radio` with the address 10.7.n.2; its other end `down<n>`, 10.7.n.1, is on the far side,
 where Mosquitto (by the rules that `broker-config` writes, TLS with certificates) and the receiver's reception run.
+Beside it are links of the same kind for plain TCP, 10.8.n.2 to 10.8.n.1 and so on (programs/network_bulk.py).
 """
 
 import json
@@ -9,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from agent.tcp import CONGESTION
 from tests.kernel.cache import HERE
 from tests.kernel.channel import Process
 from tests.kernel.errors import GuestError
@@ -19,6 +21,7 @@ FRAME: Final = 1514  # what netem counts of a full packet: Ethernet 14, IP 20, T
 SEGMENT: Final = 1448
 RECORD: Final = 16_384  # a full TLS 1.3 record, and …
 RECORD_MORE: Final = 22  # … its header, type and tag
+PLAIN: Final = list(enumerate(CONGESTION))  # streams of plain TCP beside each car's link
 QUEUE_S: Final = 2.0  # of the radio bearer, beyond what is on the way
 
 
@@ -33,12 +36,17 @@ class Link(NamedTuple):
         return f"{self.round_trip_ms} ms, {self.loss_percent} %, {self.kbit_s} kbit/s"
 
     @property
-    def carries(self) -> float:
-        """Bytes a second that TLS over TCP can carry: the rate less Ethernet's, IP's, TCP's and TLS's headers.
+    def plain(self) -> float:
+        """Bytes a second that TCP can carry: the rate less Ethernet's, IP's and TCP's headers.
 
         netem loses a packet before it takes its turn on the link, so that a loss costs the link no time.
         """
-        return self.kbit_s * 125 * SEGMENT / FRAME * RECORD / (RECORD + RECORD_MORE)
+        return self.kbit_s * 125 * SEGMENT / FRAME
+
+    @property
+    def carries(self) -> float:
+        """Bytes a second that TLS over TCP can carry."""
+        return self.plain * RECORD / (RECORD + RECORD_MORE)
 
     @property
     def mathis(self) -> float:
@@ -64,20 +72,31 @@ class Radio:
         guest.run("ip netns add far && ip -n far link set lo up")
         for n in range(len(links)):
             self._lay(n)
-        for name in ("network_far.py", "network_car.py"):
+        for name in ("network_far.py", "network_car.py", "network_bulk.py"):
             guest.put(f"/root/{name}", (HERE / "programs" / name).read_bytes())
         self._far = guest.start(f"exec ip netns exec far python3 /root/network_far.py {FAR} {len(links)}")
         self._far.until_says("receiving", 600)
 
     def _lay(self, n: int) -> None:
-        self.guest.run(
-            f"ip netns add car{n} && ip link add radio netns car{n} type veth peer name down{n} netns far\n"
-            # one packet each to netem: it would lose, delay and count what the card has put together as one
-            f"ip -n far link set down{n} gso_max_segs 1 up && ip -n far addr add 10.7.{n}.1/24 dev down{n}\n"
-            f"ip -n car{n} link set radio gso_max_segs 1 up && ip -n car{n} addr add 10.7.{n}.2/24 dev radio\n"
-            f"ip -n car{n} link set lo up"
-        )
-        self.shape(n, self.links[n].netem)
+        how = self.links[n].netem
+        lines = [f"ip netns add car{n} && ip -n car{n} link set lo up"]
+        for i, (near, far) in enumerate([("radio", f"down{n}"), *((f"tcp{k}", f"tcp{k}-{n}") for k, _ in PLAIN)]):
+            lines += [
+                f"ip link add {near} netns car{n} type veth peer name {far} netns far",
+                # one packet each to netem: it would lose, delay and count what the card has put together as one
+                f"ip -n far link set {far} gso_max_segs 1 up",
+                f"ip -n far addr add 10.{7 + i}.{n}.1/24 dev {far}",
+                f"ip -n car{n} link set {near} gso_max_segs 1 up",
+                f"ip -n car{n} addr add 10.{7 + i}.{n}.2/24 dev {near}",
+                f"tc -n car{n} qdisc replace dev {near} root {how}",
+                f"tc -n far qdisc replace dev {far} root {how}",
+            ]
+        self.guest.run("set -e\n" + "\n".join(lines))
+
+    def plain_tcp(self, seconds: int, *numbers: int) -> Process:
+        """Start plain streams over links like those of some cars."""
+        words = " ".join(map(str, numbers))
+        return self.guest.start(f"exec python3 /root/network_bulk.py {seconds} {words}")
 
     def shape(self, n: int, how: str) -> None:
         """Change what a link does, both ways."""
@@ -147,6 +166,11 @@ class Radio:
         """Return the bytes that a car's network card has sent."""
         said = json.loads(self.guest.run(f"ip -n car{n} -s -j link show radio").out)
         return int(said[0]["stats64"]["tx"]["bytes"])
+
+    def control(self, n: int) -> str:
+        """Return the congestion control of a car's connection."""
+        told = self.guest.run(f"ip netns exec car{n} ss --tcp --info --no-header --oneline dport = 8883").out
+        return told.split()[5]  # after state, two queues and two addresses
 
     def came(self, n: int) -> list[str]:
         """Return the topics below the car's own of all messages that the broker got from it, in order."""

@@ -1,22 +1,40 @@
 """Sync and uploads over the kernel's own bad links: cuts, pulled cables, delay, loss, and how full the link gets."""
 
 import hashlib
+import json
 import random
+from dataclasses import dataclass
 
 import pytest
 
+from agent.tcp import CONGESTION
 from tests.kernel.conftest import Figure
 from tests.kernel.guest import Guest
 from tests.kernel.network import FAR, Link, Radio
 
-CUT, SLOW, LOSSY = 0, 1, 2  # cars
-LINKS = [Link(300, 2, 256), Link(800, 10, 32), Link(100, 10, 512)]
+# Time counts instructions: a busy host makes the test longer, not the link faster than who fills it.
+MACHINE = {"icount": 0}
+FULL = [
+    Link(100, 1, 32),
+    Link(100, 1, 512),
+    Link(100, 10, 512),
+    Link(300, 2, 256),
+    Link(300, 5, 128),
+    Link(800, 1, 512),
+    Link(800, 10, 32),
+    Link(800, 10, 512),
+]
+CUT = len(FULL)  # a car of its own
+LINKS = [*FULL, Link(300, 2, 256)]
 CLIP_BYTES = 400_000
-FULL_S = 30.0  # of the link's time, for a clip that fills it
+FULL_S = 100  # of the link's time, for a clip that fills it, and for the streams beside it
+TAIL_S = 3.0  # of it is on its way when nothing is left to send; the streams have no such end
+ENOUGH = 0.95
+LUCK = 0.85
 MOST_AGAIN = 12 * 16_384  # what may be under way when a link of this rate is cut
 CUTS = {
     "a tunnel": ("netem loss 100%", LINKS[CUT].netem),
-    "a pulled cable": ("ip -n far link set down0 down", "ip -n far link set down0 up"),
+    "a pulled cable": (f"ip -n far link set down{CUT} down", f"ip -n far link set down{CUT} up"),
 }
 
 
@@ -86,16 +104,46 @@ def test_after_a_cut_the_crash_goes_first_and_the_clip_goes_on_where_it_was(
     figure(f"{how}: sent twice of {CLIP_BYTES} bytes", again, "bytes")
 
 
-@pytest.mark.parametrize("n", [SLOW, LOSSY], ids=lambda n: str(LINKS[n]))
-def test_a_clip_over_a_link_that_loses_arrives_whole_and_once(radio: Radio, figure: Figure, n: int) -> None:
-    link = LINKS[n]
-    size = round(link.carries * FULL_S)
-    before = radio.sent_bytes(n)
-    asked = radio.say(n, f"clip {size}")
-    ended = radio.until(n, lambda told: told["acknowledged"]["clip"] == 1 and told["left"] == 0)
-    assert arrived_whole(radio, n, 1, size)
+@dataclass
+class Filled:
+    """What a link carried, each as a share of what it can carry."""
+
+    clip: float  # from the first bytes of it that the receiver had, while there were more to send
+    plain: dict[str, float]  # by congestion control
+
+
+@pytest.fixture(scope="module")
+def filled(radio: Radio) -> list[Filled]:
+    """Fill all links at once: each with a clip, and with plain TCP the links that are like it."""
+    plain = radio.plain_tcp(FULL_S, *range(len(FULL)))
+    sizes = [round(link.carries * FULL_S) for link in FULL]
+    asked = [radio.say(n, f"clip {size}") for n, size in enumerate(sizes)]
+    for n in range(len(FULL)):
+        radio.until(n, lambda told: told["acknowledged"]["clip"] == 1 and told["left"] == 0, 1800.0)
+    streams = [json.loads(line) for line in plain.wait(600.0).out.splitlines()]
+    made = []
+    for n, link in enumerate(FULL):
+        upto = sizes[n] - link.carries * TAIL_S
+        held = [
+            (told["t"], told["held"]) for told in radio.states(n) if told["t"] > asked[n] and 0 < told["held"] < upto
+        ]
+        (first_s, first), (last_s, last) = held[0], max(held, key=lambda at: (at[1], -at[0]))
+        share = (last - first) / (last_s - first_s) / link.carries
+        made.append(Filled(share, {s["control"]: s["bytes_s"] / link.plain for s in streams if s["car"] == n}))
+    return made
+
+
+@pytest.mark.parametrize("n", range(len(FULL)), ids=lambda n: str(FULL[n]))
+def test_a_clip_fills_a_link_that_loses_as_tcp_can(radio: Radio, filled: list[Filled], figure: Figure, n: int) -> None:
+    link, shares = FULL[n], filled[n]
+    assert radio.control(n) == CONGESTION[0]
+    figure(f"{link}: a clip", shares.clip, "of what TLS over TCP can carry")
+    for control, share in shares.plain.items():
+        figure(f"{link}: plain TCP with {control}", share, "of what TCP can carry")
+    figure(f"{link}: Mathis' bound for cubic's kind", link.mathis / link.plain, "of the same")
+    assert arrived_whole(radio, n, 1, round(link.carries * FULL_S))
     assert held_once(radio, n)
-    assert ended["again"] <= MOST_AGAIN
-    figure(f"{link}: a clip, of what TLS over TCP can carry", size / (ended["t"] - asked) / link.carries)
-    figure(f"{link}: Mathis' bound for cubic's kind, of the same", link.mathis / link.carries)
-    figure(f"{link}: bytes of the card for each of the clip", (radio.sent_bytes(n) - before) / size)
+    assert radio.states(n)[-1]["again"] <= MOST_AGAIN
+    # where a packet in ten is lost two streams carry 0.66 one time and 0.92 another
+    chance = link.loss_percent >= 10
+    assert shares.clip >= (LUCK * sum(shares.plain.values()) / len(shares.plain) if chance else ENOUGH)
