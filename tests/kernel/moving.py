@@ -25,6 +25,7 @@ from agent.errors import StoreError
 from agent.local.messages import Status, StoreState, Utc
 from agent.records import Event
 from agent.store import Store
+from agent.store.database import SUSPECT_FILE
 from agent.store.schema import MIGRATIONS
 from agent.update import trees
 from agent.update.place import Place, Ran, run_program
@@ -212,7 +213,15 @@ def main() -> None:
 
 
 def judge_migrated(store: Path) -> str:
-    """Open a store that was to be migrated; return what is wrong, or ""."""
+    """Open a store that was to be migrated, again where that was told to help; return what is wrong, or ""."""
+    wrong = _opened(store)
+    if wrong.startswith("refused") and (store / SUSPECT_FILE).exists():
+        again = _opened(store)
+        return again if again.startswith("refused") else wrong.replace("refused", "told", 1)
+    return wrong
+
+
+def _opened(store: Path) -> str:
     try:
         with Store.open(store) as opened:
             report = opened.verify()
