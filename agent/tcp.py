@@ -12,9 +12,8 @@ CONGESTION: Final = ("hybla", "bbr")
 # With nothing acknowledged for so long a connection is dead. Otherwise TCP asks more and more rarely: after a cut of a
 # minute it may stay silent for another. Four losses in a row at 800 ms, a matter of 1 in 10 000 at 10 %, take 17 s.
 GIVEN_UP_MS: Final = 20_000
-# struct tcp_info of linux/tcp.h, of which: snd_mss, unacked, sacked and total_retrans in packets, notsent_bytes,
-# min_rtt in µs, data_segs_out in packets
-INFO: Final = struct.Struct("=16xI4xII68xI40xII4xI")
+# struct tcp_info of linux/tcp.h, of which: snd_mss, unacked, sacked (packets), notsent_bytes, min_rtt (µs)
+INFO: Final = struct.Struct("=16xI4xII112xII")
 UNKNOWN_US: Final = 0xFFFF_FFFF
 
 
@@ -23,7 +22,6 @@ class Road(NamedTuple):
 
     undelivered: int  # bytes handed over that the other end does not have, in whatever order it got the others
     round_trip_s: float  # the shortest of the last minutes; 0 while unknown
-    repeated: float = 0.0  # of all packets, those that were sent again, 0 to 1
 
 
 def suit(connection: socket.socket) -> None:
@@ -45,7 +43,6 @@ def road(connection: socket.socket) -> Road | None:
         return None
     if len(told) < INFO.size:  # before Linux 4.6
         return None
-    segment, unacknowledged, selectively, again, unsent, shortest_us, packets = INFO.unpack(told)
+    segment, unacknowledged, selectively, unsent, shortest_us = INFO.unpack(told)
     shortest_s = 0.0 if shortest_us == UNKNOWN_US else shortest_us / 1e6
-    undelivered = max(0, unacknowledged - selectively) * segment + unsent
-    return Road(undelivered, shortest_s, min(1.0, again / packets) if packets else 0.0)
+    return Road(max(0, unacknowledged - selectively) * segment + unsent, shortest_s)

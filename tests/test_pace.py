@@ -44,7 +44,7 @@ def goodput(round_trip_s: float, loss: float, kbit_s: int, seed: int) -> float:
             pace.arrived(chunk, sent_ns, then, round(now * S))
         next_s = chunks[0][0] if chunks else now
         while left and len(chunks) < settings.window:
-            wait_ns = pace.look_again_ns(Road(sum(packet for _, packet in on_the_road), round_trip_s, loss))
+            wait_ns = pace.look_again_ns(Road(sum(packet for _, packet in on_the_road), round_trip_s))
             if wait_ns:
                 next_s = min(next_s, now + wait_ns / S)
                 break

@@ -21,9 +21,6 @@ AT_LEAST_S: Final = 0.5  # … and so much at any rate; a crash record waits for
 # On a slow link a second's worth: there it holds too few packets for TCP to notice soon that one was lost.
 SLOW_S: Final = 1.0
 SLOW: Final = 65_536  # … up to so many bytes
-# With a share p of all packets lost 1 + 10 p times as much, up to twice: what is repeated may be lost again.
-MORE: Final = 10.0
-MOST_MORE: Final = 2.0
 # TCP knows a packet lost by three that came behind it (RFC 5681, 3.2), else by a time-out of seconds on a slow link.
 LEAST: Final = 4 * 1448
 SMALL_CHUNK: Final = 3 * LEAST_CHUNK  # its topic and checksum, 200 bytes, are 1.6 % of it
@@ -47,14 +44,13 @@ class Pace:
         self._acknowledged = 0  # bytes since the connection began
         self._rates: deque[float] = deque(maxlen=SAMPLES)
         self._round_trip_s = 0.0
-        self._more = 1.0  # for what is repeated
         self._credit = 0.0
         self._credit_ns = 0
 
     def begin(self, now_ns: int) -> None:
         """Forget what was measured."""
         self._rates.clear()
-        self._round_trip_s, self._more = 0.0, 1.0
+        self._round_trip_s = 0.0
         self._credit_ns = now_ns
 
     @property
@@ -86,12 +82,11 @@ class Pace:
         if not self._rates:
             return FIRST
         slow = min(SLOW, self.rate * SLOW_S)
-        return round(self._more * max(LEAST, slow, self.rate * max(AT_LEAST_S, GAIN * self._round_trip_s)))
+        return round(max(LEAST, slow, self.rate * max(AT_LEAST_S, GAIN * self._round_trip_s)))
 
     def look_again_ns(self, road: Road) -> int:
         """Return after how long to look at a full road again; 0 while it has room for a chunk."""
         self._round_trip_s = road.round_trip_s
-        self._more = min(MOST_MORE, 1.0 + MORE * road.repeated)
         over = road.undelivered - self.most()
         if over < 0:
             return 0
