@@ -20,6 +20,7 @@ from agent.records import Package
 from agent.store import Store
 from agent.store.database import STORE_FILE, SUSPECT_FILE, reading_uri
 from tests.crashing import S
+from tests.kernel.moving import started_again
 from tests.power_cuts import BOOT, START_S
 
 CAR = "car"
@@ -131,7 +132,7 @@ def look(folder: Path, told: Told, truth: Truth, received: Mapping[tuple[str, st
     """
     found = _look(folder, told, truth, received or {})
     if found.outcome == "refused" and (folder / SUSPECT_FILE).exists():
-        again = _look(folder, told, truth, received or {})
+        again = started_again(lambda: _look(folder, told, truth, received or {}), lambda seen: seen.detail)
         return again if again.outcome in ("refused", "false") else Found("told", found.detail)
     return found
 

@@ -11,16 +11,18 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
 
 from agent.blocks import BLOCK
 from agent.channels import number
+from agent.clock import wait
 from agent.errors import StoreError
 from agent.local.messages import Status, StoreState, Utc
 from agent.records import Event
@@ -35,6 +37,7 @@ from agent.update.updater import Updater
 from tests.store_inputs import event, health
 
 S: Final = 1_000_000_000
+Seen = TypeVar("Seen")
 OLD_BOOT: Final = "a" * 32
 SAMPLES: Final = 3000
 EVENTS: Final = 12
@@ -216,9 +219,19 @@ def judge_migrated(store: Path) -> str:
     """Open a store that was to be migrated, again where that was told to help; return what is wrong, or ""."""
     wrong = _opened(store)
     if wrong.startswith("refused") and (store / SUSPECT_FILE).exists():
-        again = _opened(store)
+        again = started_again(lambda: _opened(store), str)
         return again if again.startswith("refused") else wrong.replace("refused", "told", 1)
     return wrong
+
+
+def started_again(look: Callable[[], Seen], words: Callable[[Seen], str]) -> Seen:
+    """Look until nobody holds the store: for a moment a program that another thread starts has its lock, too."""
+    never = threading.Event()
+    for _ in range(200):
+        if "another roadwitness process" not in words(seen := look()):
+            break
+        wait(never, 0.05)
+    return seen
 
 
 def _opened(store: Path) -> str:
