@@ -14,7 +14,7 @@ _MB: Final = 1_000_000
 class UploadSettings:
     """How the files of packages are sent."""
 
-    window: int = 12  # most chunks under way; what the link can hold by its measured rate and delay is used of it
+    window: int = 12  # most chunks without an answer; how much is on the road is measured
     chunk_bytes: int = MAX_CHUNK  # most; a slow link gets smaller ones …
     chunk_s: float = 0.5  # … that take no longer than this or a round trip, so that a crash waits for little
     max_bytes_per_s: int = 0  # of files, all together; 0: as fast as the link is

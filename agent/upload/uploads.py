@@ -212,15 +212,15 @@ class Uploads:
                 if not file.ending and self._fin(file, publish):
                     return True
             elif (piece := self._next_piece(file)) is not None:
-                return self._has_room(look()) and self._chunk(file, *piece, publish)
+                return self._has_room(look) and self._chunk(file, *piece, publish)
         return False
 
-    def _has_room(self, road: Road | None) -> bool:
+    def _has_room(self, look: Look) -> bool:
         """Say whether one more chunk may go; else an answer or a later look at the road brings it."""
         if len(self._flights) >= self._settings.window:
             return False
-        known = road or Road(sum(f.end - f.start for f in self._flights), 0.0)
-        wait_ns = self._pace.look_again_ns(known)
+        road = look() or Road(sum(f.end - f.start for f in self._flights), 0.0)
+        wait_ns = self._pace.look_again_ns(road)
         if wait_ns:
             self._again_ns = min(self._again_ns, self._now_ns + wait_ns)
         return not wait_ns
