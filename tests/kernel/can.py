@@ -64,3 +64,12 @@ class Watch:
         """End it."""
         self.process.kill(15)
         self.process.wait()
+
+
+def goes_down_and_up(guest: Guest, watch: Watch) -> None:
+    """Take can0 down and bring it up again: told with what to type, and then taken up."""
+    guest.run("ip link set can0 down")
+    told = watch.until(lambda now: not now["open"] and bool(now["trouble"]))
+    assert "ip link set can0 up" in told["trouble"]
+    guest.run("ip link set can0 up")
+    watch.until(lambda now: now["open"])

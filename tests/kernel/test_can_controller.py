@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.kernel.can import OURS, Watch
+from tests.kernel.can import OURS, Watch, goes_down_and_up
 from tests.kernel.conftest import Figure
 from tests.kernel.guest import Guest
 
@@ -75,11 +75,7 @@ def test_what_the_car_sends_is_decoded_or_told_as_lost(guest: Guest, watch: Watc
 
 
 def test_a_controller_that_is_taken_down_and_up_is_told_and_taken_up_again(guest: Guest, watch: Watch) -> None:
-    guest.run("ip link set can0 down")
-    told = watch.until(lambda now: not now["open"] and bool(now["trouble"]))
-    assert "ip link set can0 up" in told["trouble"]
-    guest.run("ip link set can0 up")
-    watch.until(lambda now: now["open"])
+    goes_down_and_up(guest, watch)
     watch.begin()
     guest.run(f"cansend can1 {FRAME}")
     watch.until_counted(frames=1)

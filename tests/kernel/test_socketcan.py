@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kernel.cache import HERE
-from tests.kernel.can import Watch, with_vcan
+from tests.kernel.can import Watch, goes_down_and_up, with_vcan
 from tests.kernel.conftest import Figure
 from tests.kernel.guest import Guest
 
@@ -98,11 +98,7 @@ def test_what_a_full_queue_loses_is_counted_to_the_frame(guest: Guest, watch: Wa
 
 
 def test_a_link_that_goes_down_and_up_is_told_with_what_to_do(guest: Guest, watch: Watch) -> None:
-    guest.run("ip link set can0 down")
-    told = watch.until(lambda now: not now["open"] and bool(now["trouble"]))
-    assert "ip link set can0 up" in told["trouble"]
-    guest.run("ip link set can0 up")
-    watch.until(lambda now: now["open"])
+    goes_down_and_up(guest, watch)
     guest.run(f"cansend can0 {speed_frame(3.0)}")
     watch.until_counted(frames=1)
 
