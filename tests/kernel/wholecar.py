@@ -63,6 +63,9 @@ ASK: Final = (
 LOSSES: Final = ("lost_in_queue", "lost", "dropped", "late")
 WARM_S: Final = 10.0  # everything has been used once, and the kernels' compiler is let go
 LOOKS: Final = 20  # half a second each: the agent looks at its counters once a second
+SECTOR_BYTES: Final = 512  # fields and unit: the kernel's Documentation/block/stat.rst
+SECTORS_WRITTEN: Final = 6
+FLUSHES: Final = 15
 SHARES: Final = ("Rss", "Pss", "Pss_Anon", "Pss_File", "Swap")
 
 
@@ -162,3 +165,8 @@ class Car:
         pid = self.guest.run(f"systemctl show -p MainPID --value car-{name}").out.strip()
         told = dict(re.findall(r"^(\w+): +(\d+) kB", self.guest.run(f"cat /proc/{pid}/smaps_rollup").out, re.M))
         return {share: int(told[share]) for share in SHARES}
+
+    def disk(self) -> tuple[float, int, int]:
+        """Return the guest's time, bytes written to its disk, and flushes of it, since its boot."""
+        now, *told = self.guest.run("cut -d' ' -f1 /proc/uptime; cat /sys/class/block/vda/stat").out.split()
+        return float(now), int(told[SECTORS_WRITTEN]) * SECTOR_BYTES, int(told[FLUSHES])
