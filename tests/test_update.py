@@ -72,6 +72,7 @@ class Machine:
     now_ns: int = 0
     running: str = ""  # version of the agent that runs
     cut_at: int | None = None  # the power goes before this command
+    refusal: Ran | None = None  # of dpkg
     saying: dict[str, Any] = field(default_factory=dict)  # of the agent, beside what is healthy
     log: list[str] = field(default_factory=list)
 
@@ -87,7 +88,7 @@ class Machine:
         if words[:2] == ["dpkg", "--print-architecture"]:
             return Ran(0, "amd64\n")
         if words[:2] == ["dpkg", "--install"]:
-            return self._install(Path(words[-1]))
+            return self.refusal or self._install(Path(words[-1]))
         if words[0] == "cp":
             shutil.copytree(words[2], words[3])
         if words[:3] == ["systemctl", "--no-block", "restart"]:
@@ -466,6 +467,27 @@ def test_keys_are_replaced_and_boxes_follow(machine: Machine, vendor: Vendor) ->
         vendor.repository.rotate(role, NOW)
     vendor.offer("1.1.0")
     assert updater(machine, url=vendor.url).update().verdict == "installed"
+
+
+def test_dpkg_that_fails_is_told_of_the_version_again_and_holds_no_newer_one_up(
+    machine: Machine, vendor: Vendor
+) -> None:
+    vendor.offer("1.1.0")
+    assert updater(machine, url=vendor.url).update().verdict == "installed"
+    machine.refusal = Ran(1, "dpkg: error: no space left on device")
+    for _ in range(2):
+        said = updater(machine, url=vendor.url).update()
+        assert said.verdict == "unregistered"
+        assert "no space left on device; it is told again" in said.detail
+        assert trees.versions(machine.place) == ["1.0.0", "1.1.0"]
+    assert (machine.place.root / "dpkg").read_text() == "1.0.0"
+    vendor.offer("1.2.0")
+    assert updater(machine, url=vendor.url).update().version == "1.2.0"
+    machine.refusal = None
+    assert updater(machine, url=vendor.url).update().verdict == "installed"
+    assert (machine.place.root / "dpkg").read_text() == "1.2.0"
+    assert not list((machine.place.state / "download").glob("*.deb"))
+    assert load(machine.place.state).phase == "idle"
 
 
 def test_a_power_cut_before_any_step_leaves_the_old_or_the_new_version_whole(tmp_path: Path, machine: Machine) -> None:

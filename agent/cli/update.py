@@ -72,7 +72,7 @@ def update(
     phase = load(place.state).phase
     if settle and phase in ("trial", "registering"):
         updater.run(["systemctl", "start", "--no-block", "roadwitness-update.service"])
-    elif phase == "registering" and not check:
+    elif phase == "registering" and said.verdict == "installed":
         # the version that proved itself does the rest: this one's files are moved aside while dpkg works
         updater.run([str(place.opt / GOOD / "bin" / "roadwitness"), "update"])
     shown = {"verdict": said.verdict, "version": said.version, "detail": said.detail}

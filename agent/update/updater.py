@@ -29,7 +29,8 @@ SERVICES: Final = ("roadwitness-agent.service", "roadwitness-dashcam.service")
 LOOK_S: Final = 2.0  # between two looks at a version on trial
 PYTHON: Final = ".".join(platform.python_version_tuple()[:2])
 
-Verdict = Literal["newest", "offered", "installed", "rolled_back", "waiting", "nothing"]
+# unregistered: installed and healthy, but dpkg would not take it, and is asked again at the next look
+Verdict = Literal["newest", "offered", "installed", "unregistered", "rolled_back", "waiting", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,12 @@ class Updater:
     def update(self, *, asked: bool = False) -> Said:
         """Install what is offered, if it may be installed now; `asked`: a person wants it, whatever it costs."""
         settled = self.settle()
-        if settled is not None:
+        if settled is not None and settled.verdict != "unregistered":
             return settled
+        said = self._look(asked)
+        return said if settled is None or said.verdict in ("installed", "rolled_back") else settled
+
+    def _look(self, asked: bool) -> Said:
         if not self.settings.url and not asked:
             return Said("nothing", "no repository is named in [update] of agent.toml")
         offer, channel = self.check()
@@ -244,9 +249,13 @@ class Updater:
     def _refuse(self, version: str, reason: str) -> None:
         state = load(self.place.state)
         refused = {**state.refused, version: reason}
-        for package in (self.place.state / "download").glob("roadwitness_*.deb"):
-            package.unlink(missing_ok=True)  # as large as what it is fetched for
+        self._drop_packages()
         save(self.place.state, msgspec.structs.replace(state, phase="idle", refused=refused))
+
+    def _drop_packages(self) -> None:
+        """Remove what was fetched: as large as what it is fetched for."""
+        for package in (self.place.state / "download").glob("roadwitness_*.deb"):
+            package.unlink(missing_ok=True)
 
     def _tell(self, state: State, result: Literal["installed", "rolled_back"], detail: str) -> None:
         utc = iso_utc(wall_ns())
@@ -279,10 +288,14 @@ class Updater:
                 return self._judge(state)
             case "registering":
                 wrong = trees.register(self.place, Path(state.package), state.previous, self.run)
+                runs = f"roadwitness {state.version} is installed"
+                if wrong:
+                    detail = f"{runs}, but dpkg does not know of it: {wrong}; it is told again at the next look"
+                    return Said("unregistered", detail, state.version)
                 save(self.place.state, msgspec.structs.replace(state, phase="idle"))
-                Path(state.package).unlink(missing_ok=True)
+                self._drop_packages()
                 trees.sweep(self.place, {state.previous})
-                return Said("installed", f"roadwitness {state.version}: {wrong or 'dpkg knows of it'}", state.version)
+                return Said("installed", f"{runs}: dpkg knows of it", state.version)
         return None
 
     def begin_boot(self) -> Said | None:
