@@ -171,6 +171,22 @@ def test_what_a_service_still_writes_is_not_copied(box: Path) -> None:
     made(box)
 
 
+@pytest.mark.parametrize("mount", [["--bind", "box"], ["-t", "tmpfs", "tmpfs"]], ids=["a folder", "a disk"])
+def test_a_folder_that_something_is_mounted_on_is_left_and_the_other_way_is_said(box: Path, mount: list[str]) -> None:
+    other = box.with_name("other")
+    other.mkdir()
+    subprocess.run(["mount", *mount, other], cwd=box.parent, check=True)
+    try:
+        with pytest.raises(StoreError, match=f"{other}: a disk or folder is mounted on it.*give the folder that is"):
+            Vault(box.parent / "home", [other]).make()
+        assert not (box.parent / "home").exists()
+        assert not other.with_name(other.name + BESIDE).exists()
+    finally:
+        subprocess.run(["umount", other], check=True)
+        other.rmdir()
+    made(box)
+
+
 def test_made_twice_it_is_the_same_vault(box: Path) -> None:
     kept = made(box)
     first = key_id(box)

@@ -67,7 +67,9 @@ class Vault:
         """
         try:
             for folder in self._folders:
-                _nobody_uses(folder)
+                if folder.is_dir() and fscrypt.policy(folder) is None:
+                    _can_change_places(folder)
+                    _nobody_uses(folder)
             fresh = not self._sealed.exists()
             key = sealing.unseal(self._sealed) if self._sealed.exists() else self._new_key()
             try:
@@ -174,10 +176,19 @@ def _look(folder: Path) -> Folder:
     return Folder(str(folder), "open" if present else "locked", found.cipher)
 
 
+def _can_change_places(folder: Path) -> None:
+    """Raise StoreError where something is mounted on the folder itself, a part of its own disk too."""
+    place = str(folder.resolve())
+    # the fifth word is the mount point: proc_pid_mountinfo(5)
+    if any(line.split()[4] == place for line in Path("/proc/self/mountinfo").read_text().splitlines()):
+        raise StoreError(
+            f"vault: {folder}: a disk or folder is mounted on it, which the vault cannot exchange; give the folder "
+            "that is mounted there, or one below (roadwitness vault make --folder; docs/updates.md)"
+        )
+
+
 def _nobody_uses(folder: Path) -> None:
     """Raise StoreError where a process has a file open in a folder to be copied: what it writes would be lost."""
-    if not folder.is_dir() or fscrypt.policy(folder) is not None:
-        return
     inside = f"{folder.resolve()}/"
     for open_file in Path("/proc").glob("[0-9]*/fd/*"):
         try:
