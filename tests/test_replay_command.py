@@ -1,6 +1,7 @@
 """`roadwitness replay`, as a person or a script runs it."""
 
 import json
+import platform
 import socket
 import subprocess
 import sys
@@ -16,10 +17,16 @@ DATA = ROOT.parent / "shared" / "data"
 KINDS = {"harsh_braking", "harsh_acceleration", "harsh_cornering", "speeding", "idling", "over_rev", "fatigue"}
 
 
-def roadwitness(*arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        [sys.executable, "-m", "agent", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100
-    )
+OLD = {  # the x86 processor of 2004 for OpenBLAS, numpy and glibc
+    "OPENBLAS_CORETYPE": "Prescott",
+    "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA",
+}
+
+
+def roadwitness(*arguments: str, code: int = 0, **env: str) -> "subprocess.CompletedProcess[str]":
+    words = ["env", *(f"{name}={value}" for name, value in env.items()), sys.executable, "-m", "agent", *arguments]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -103,6 +110,21 @@ def test_compressed_and_blf_copies_tell_the_same(drive: Path, report: dict[str, 
     text, binary = (replay(str(tmp_path / name), "--profile", "simcar") for name in ("short.log", "short.blf"))
     assert binary["recording"]["frames"] == text["recording"]["frames"] == 40_000
     assert [t["distance_m"] for t in binary["trips"]] == pytest.approx([t["distance_m"] for t in text["trips"]], abs=1)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the older processor that stands in is an x86")
+@pytest.mark.parametrize("scenario", ["commute", "crash-pair"])
+def test_an_older_processor_finds_the_same_in_every_bit(scenario: str, tmp_path: Path) -> None:
+    file = tmp_path / "drive.log"
+    roadwitness("sim", "record", str(file), "--scenario", scenario, "--seed", "7", "--minutes", "2")
+    kept = []
+    for env in ({}, OLD):
+        store = tmp_path / f"store-{len(kept)}"
+        roadwitness("replay", str(file), "--profile", "simcar", "--store", str(store), **env)
+        told = [sys.executable, str(ROOT / "tests/kernel/programs/replayed.py"), str(store)]
+        kept.append(json.loads(subprocess.check_output(told)))
+    assert kept[0] == kept[1]
+    assert {"trip", "mount", "samples"} <= set(kept[0])
 
 
 def test_samples_need_no_profile(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from agent.crash import measure as of
 from agent.crash import stream as on
 from agent.crash.evidence import FELL_BEFORE_NS, HANDLED_BEFORE_NS, LOOK_NS, SECOND, Evidence
 from agent.crash.found import Incident, Plan, bump, crash
-from agent.crash.measure import Floats
 from agent.crash.settings import CrashSettings
 from agent.crash.stream import KMH, SPEED_NAMES, G
 from agent.records import Crash, CrashKind, Event, Mount, Severity
 from agent.state import State
+from agent.vectors import Floats, dot, unit
 
 REASONS: Final = (
     "handled",
@@ -461,8 +461,8 @@ class CrashDetector:
         locked = incident.measured is not None and incident.measured.locked
         if not locked and int(s["handled_t"]) >= zero - HANDLED_BEFORE_NS:
             return "handled"
-        was, is_now = of.unit(incident.gravity), of.unit(s["gravity"])
-        if self._turning(now) and degrees(acos(min(1.0, float(was @ is_now)))) > self._settings.handled_deg:
+        was, is_now = unit(incident.gravity), unit(s["gravity"])
+        if self._turning(now) and degrees(acos(min(1.0, dot(was, is_now)))) > self._settings.handled_deg:
             return "handled"
         gentle = self._turning(now) and int(s["stirred_t"]) < zero - HANDLED_BEFORE_NS
         seen = self._seen(incident, now)

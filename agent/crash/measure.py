@@ -11,8 +11,7 @@ from agent.crash import stream as on
 from agent.crash.settings import CrashSettings
 from agent.crash.stream import KMH, G
 from agent.records import Mount
-
-Floats = npt.NDArray[np.float64]
+from agent.vectors import Floats, along, dot, length, unit
 
 CURVE_STEP_MS: Final = 10  # 49 CFR 563.7: 100 samples a second, for 250 ms
 CURVE_MS: Final = 250
@@ -67,32 +66,24 @@ def trace(
     count = min(head, on.RING)
     order = np.arange(head - count, head) % on.RING
     order = order[times[order] >= since_ns]
-    up = gravity / np.linalg.norm(gravity)
-    oriented = mount is not None and float(up @ unit(mount.gravity)) >= SEATED_COS
+    up = unit(gravity)
+    oriented = mount is not None and dot(up, unit(mount.gravity)) >= SEATED_COS
     if oriented and mount is not None:
         ahead = np.asarray(mount.forward, np.float64)
     else:
         ahead = np.eye(3)[int(np.argmin(np.abs(up)))]
-    ahead = ahead - up * float(ahead @ up)
-    ahead = ahead / np.linalg.norm(ahead)
+    ahead = unit(ahead - up * dot(ahead, up))
     left = np.cross(up, ahead)
-    axes = np.stack([ahead, left], axis=1)
     rows = ring[order]
     accel = rows[:, on.AX : on.AZ + 1]
     return Trace(
         times[order].copy(),
-        rows[:, on.VX : on.VZ + 1] @ axes,
-        accel @ axes,
-        accel @ up,
+        along(rows[:, on.VX : on.VZ + 1], ahead, left),
+        along(accel, ahead, left),
+        along(accel, up),
         rows[:, on.RAILED] > 0.5,
         oriented,
     )
-
-
-def unit(vector: Any) -> Floats:
-    """Scale a vector to length one."""
-    array = np.asarray(vector, np.float64)
-    return array / np.linalg.norm(array)
 
 
 def time_zero(of: Trace, known_ns: int, floor_ns: int, settings: CrashSettings) -> int:
@@ -230,15 +221,16 @@ def swung_back(of: Trace, zero_ns: int, settings: CrashSettings) -> bool:
     most = int(np.argmax(size))
     if size[most] == 0.0:
         return False
-    along = change @ (change[most] / size[most])
-    back = float(along[most:].min())
+    way = change[most] / size[most]
+    reached = change[:, 0] * way[0] + change[:, 1] * way[1]
+    back = float(reached[most:].min())
     wide_ns = round(settings.onset_longitudinal_ms * 1e6)
     t = of.t[first:]
     hardest = 0.0
     for k in range(most + 1, len(t)):
         j = int(np.searchsorted(t, t[k] - wide_ns - SLACK_NS))
         if j >= most:
-            hardest = max(hardest, float(along[j] - along[k]))
+            hardest = max(hardest, float(reached[j] - reached[k]))
     return back <= 0.35 * float(size[most]) and hardest > settings.onset_kmh * KMH
 
 
@@ -279,7 +271,7 @@ def reads_upright(mean: Floats, home: Floats, within_deg: float) -> bool:
 
     Gyroscopes that are shaken hard lose the way; a car that lies on its side for a second shows gravity there.
     """
-    size = float(np.linalg.norm(mean))
+    size = length(mean)
     if size < LEAST_MEAN_G * G:
         return False
-    return degrees(acos(min(1.0, max(-1.0, float(mean @ home) / size)))) < within_deg
+    return degrees(acos(min(1.0, max(-1.0, dot(mean, home) / size)))) < within_deg

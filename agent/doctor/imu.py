@@ -15,6 +15,7 @@ from agent.doctor.finding import Facts, Finding, ill, well
 from agent.doctor.seen import Seen
 from agent.errors import DriverError, StoreError
 from agent.records import Event, Mount
+from agent.vectors import length
 from drivers import Driver
 from drivers.imu import Imu
 
@@ -135,7 +136,7 @@ def _values(block: Any, clipped: int, name: str) -> Iterator[Finding]:
             yield ill("unknown", "imu.values", "imu_not_kept", "no samples to look at", device=name)
         return
     xyz = np.array([axis[:n] for axis in axes])
-    g = float(np.linalg.norm(xyz.mean(axis=1)))
+    g = length(xyz.mean(axis=1))
     noise = float(np.sqrt(xyz.var(axis=1).sum()))
     text = f"gravity {g:.2f} m/s², noise {noise:.3f} m/s²"
     facts: Facts = {"gravity_mps2": round(g, 3), "noise_mps2": round(noise, 4), "clipped": clipped}

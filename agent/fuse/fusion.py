@@ -15,6 +15,7 @@ from agent.fuse.vehicle import understand
 from agent.fuse.windows import collect
 from agent.records import Mount
 from agent.state import STATE, State, empty_state
+from agent.vectors import dot, unit
 
 ROWS: Final = 2048  # of one pass; 205 s
 _PRIOR_ROWS: Final = 2000.0  # weight of a mount that was learned in an earlier boot: 200 s of straight driving
@@ -101,8 +102,7 @@ class Fusion:
 
 
 def _mount(t_ns: int, up: npt.NDArray[Any], forward: npt.NDArray[Any], confidence: float) -> Mount:
-    level = forward - up * float(forward @ up)
-    level /= np.linalg.norm(level)
+    level = unit(forward - up * dot(forward, up))
     return Mount(
         t_ns=t_ns,
         gravity=(float(up[0]), float(up[1]), float(up[2])),
@@ -115,10 +115,10 @@ def _believe(v: Any, mount: Mount, settings: FusionSettings) -> None:
     """Put an earlier mount into the vehicle's state, as evidence that gives the same confidence."""
     up, forward = np.array(mount.gravity), np.array(mount.forward)
     confidence = min(max(mount.confidence, 0.01), 0.99)
-    v["up"] = v["noted_up"] = up / np.linalg.norm(up)
+    v["up"] = v["noted_up"] = unit(up)
     v["g"] = 9.80665
     v["up_s"] = 0.2 * settings.gravity_tau_s
-    v["forward"] = v["noted_forward"] = forward / np.linalg.norm(forward)
+    v["forward"] = v["noted_forward"] = unit(forward)
     v["confidence"] = v["noted"] = confidence
     error = np.radians(settings.error_deg) * np.sqrt(1 / confidence - 1)
     noise = error * error * _PRIOR_SS / 30.0
