@@ -105,8 +105,7 @@ def test_a_link_that_goes_down_and_up_is_told_with_what_to_do(guest: Guest, watc
 
 def test_an_adapter_that_is_pulled_out_and_plugged_in_again_is_taken_up(guest: Guest, watch: Watch) -> None:
     guest.run("ip link delete can0")
-    told = watch.until(lambda now: not now["open"] and bool(now["trouble"]))
-    assert "unplugged" in told["trouble"]
+    watch.until(lambda now: not now["open"] and "unplugged" in now["trouble"])  # the kernel takes it down at first
     guest.run("ip link add can0 type vcan")  # as the adapter's driver would; bringing it up is networkd's part
     watch.until(lambda now: now["open"])
     guest.run(f"cansend can0 {speed_frame(4.0)}")
