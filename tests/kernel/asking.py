@@ -28,10 +28,10 @@ def moment(guest: Guest, unit: str, name: str) -> float:
     return int(shown(guest, unit, name)) / 1e6
 
 
-def status(guest: Guest) -> dict[str, Any]:
-    """Ask the agent, again while it is too busy to say."""
+def status(guest: Guest, having: str = '"level"') -> dict[str, Any]:
+    """Ask the agent, again while it is too busy to say, until its answer matches `having`."""
     guest.put("/tmp/status.py", STATUS)
-    told = guest.until(f"python3 /tmp/status.py {SOCKET} | grep '\"level\"'", LIMIT_S).out
+    told = guest.until(f"python3 /tmp/status.py {SOCKET} | grep '{having}'", LIMIT_S).out
     return json.loads(told)  # type: ignore[no-any-return]
 
 
@@ -41,7 +41,8 @@ def asked(guest: Guest, command: str) -> Any:
 
 
 def drive(guest: Guest, seconds: int) -> None:
-    """Drive at 72 km/h after pulling away, then stand: wheel speeds on the car's bus."""
+    """Drive at 72 km/h after pulling away, then stand: wheel speeds on the car's bus, once the agent has opened it."""
+    status(guest, having='"canbus:can0"[^{}]*"state":"open"')
     frames = (f"{round((kmh + 67.67) * 100):04X}" * 4 for kmh in (0, 18, 36, 54))
     lines = [f"cangen can0 -I 0AA -L 8 -D {frame} -g 20 -n 50" for frame in frames]
     lines.append(f"cangen can0 -I 0AA -L 8 -D {'368F' * 4} -g 20 -n {seconds * 50}")

@@ -98,6 +98,7 @@ def record(new_guest: Callable[..., Guest], folder: Path) -> Run:
     run = Run(new_guest(devices=disk.devices, icount=1), disk, folder, drive, past, Mosquitto(folder))
     run.guest.boot()
     run.guest.copy(given, "/root")
+    run.guest.run("sync")  # a car that lives on after a kill reads them again
     run.guest.run(MOUNT)
     run.guest.start(RELAY.format(port=run.broker.port))
     _move(run)

@@ -18,6 +18,7 @@ from tests.crashing import S
 from tests.kernel.cache import CHECKOUT
 from tests.kernel.channel import Process
 from tests.kernel.driving import GUEST_BROKER, PYTHON, RELAY, Moment, Run
+from tests.kernel.errors import GuestError
 from tests.kernel.judging import CAR, FILM_S, Found, Told, Truth, entries_of, look
 from tests.kernel.moving import judge_box, judge_migrated
 from tests.kernel.receiving import files_of, held, receiving
@@ -141,6 +142,8 @@ def boot_again(run: Run, killed: Kill, folder: Path, workplace: Path) -> Found:
             lived = run.guest.start("exec python3 -W ignore -m tests.power_cuts 1", cwd="/root", env=PYTHON)
             lived.write(json.dumps(again).encode() + b"\n", eof=True)
             ended = lived.wait(LIMIT_S)
+            if not ended.out:
+                raise GuestError(f"no car lives on: {ended.err[-2000:]}")
             killed.said = json.loads(ended.out.splitlines()[-1])
             killed.said["err"] = ended.err[-1000:]
             run.guest.cut()

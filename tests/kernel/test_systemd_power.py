@@ -54,8 +54,8 @@ def test_ignition_off_ends_the_drive_and_switches_the_box_off(box: Guest, figure
     assert "ended with everything stored" in said  # and then systemd asked it to end
     ended = [line for line in box.run("journalctl -b -1 -o short-monotonic").out.splitlines() if line.startswith("[")]
     figure("from the ignition's switching off to the last word of the journal", _at(ended[-1]) - off, "s")
-    (trip,) = asked(box, "trips")
-    assert trip["distance_m"] > 150
+    trips = asked(box, "trips")
+    assert [trip["distance_m"] > 150 for trip in trips] == [True], (trips, said)
     kinds = {event["kind"] for event in asked(box, "events")}
     assert "power_lost" not in kinds  # it was no cut
     assert json.loads(box.get("/var/lib/roadwitness/crashes.json"))["crashes"] == []
