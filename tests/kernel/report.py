@@ -5,6 +5,7 @@ kernel)), so that they also come from workers of xdist.
 """
 
 import subprocess
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +26,9 @@ class Report:
         if report.skipped and isinstance(report.longrepr, tuple):
             self.skips[name] = report.longrepr[2].removeprefix("Skipped: ")
         elif name not in self.skips:  # its teardown passes
-            outcome, seconds = self.tests.get(name, ("passed", 0.0))
-            outcome = "failed" if "failed" in (outcome, report.outcome) else outcome
+            outcome, seconds = self.tests.get(name, ("not over", 0.0))
+            if report.failed or (report.when == "call" and outcome != "failed"):
+                outcome = report.outcome
             self.tests[name] = (outcome, seconds + report.duration)
         if report.when == "teardown":  # each phase carries those of the phases before it
             for kind, pair in report.user_properties:
@@ -43,10 +45,10 @@ class Report:
 
     def text(self) -> str:
         """The report in Markdown."""
-        passed = sum(outcome == "passed" for outcome, _ in self.tests.values())
-        failed = sum(outcome == "failed" for outcome, _ in self.tests.values())
+        outcomes = Counter(outcome for outcome, _ in self.tests.values())
+        counted = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in ("passed", "failed", "not over"))
         lines = ["# Report of the kernel bench", ""]
-        lines += [f"{passed} passed, {failed} failed, {len(self.skips)} skipped; {_commit()}.", ""]
+        lines += [f"{counted}, {len(self.skips)} skipped; {_commit()}.", ""]
         lines += ["## Machines", "", "| machine | kernel |", "| --- | --- |"]
         lines += [f"| {machine} | {kernel} |" for machine, kernel in sorted(self.machines.items())]
         lines += ["", "## Figures", "", "| test | figure | value |", "| --- | --- | --- |"]
