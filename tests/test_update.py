@@ -481,6 +481,11 @@ def test_dpkg_that_fails_is_told_of_the_version_again_and_holds_no_newer_one_up(
         assert "no space left on device; it is told again" in said.detail
         assert trees.versions(machine.place) == ["1.0.0", "1.1.0"]
     assert (machine.place.root / "dpkg").read_text() == "1.0.0"
+    vendor.offer("1.1.5", fails=["config"])
+    with pytest.raises(UpdateError, match="does not take this box's configuration"):
+        updater(machine, url=vendor.url).update()
+    assert [path.name for path in (machine.place.state / "download").glob("*.deb")] == ["roadwitness_1.1.0.deb"]
+    assert updater(machine, url=vendor.url).update().verdict == "unregistered"
     vendor.offer("1.2.0")
     assert updater(machine, url=vendor.url).update().version == "1.2.0"
     machine.refusal = None

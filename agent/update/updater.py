@@ -249,13 +249,18 @@ class Updater:
     def _refuse(self, version: str, reason: str) -> None:
         state = load(self.place.state)
         refused = {**state.refused, version: reason}
-        self._drop_packages()
-        save(self.place.state, msgspec.structs.replace(state, phase="idle", refused=refused))
+        waits = state.phase == "registering"  # a version before this one, of which dpkg does not know yet
+        self._drop_packages(keep=state.package if waits else "")
+        save(
+            self.place.state,
+            msgspec.structs.replace(state, phase="registering" if waits else "idle", refused=refused),
+        )
 
-    def _drop_packages(self) -> None:
+    def _drop_packages(self, keep: str = "") -> None:
         """Remove what was fetched: as large as what it is fetched for."""
         for package in (self.place.state / "download").glob("roadwitness_*.deb"):
-            package.unlink(missing_ok=True)
+            if str(package) != keep:
+                package.unlink(missing_ok=True)
 
     def _tell(self, state: State, result: Literal["installed", "rolled_back"], detail: str) -> None:
         utc = iso_utc(wall_ns())
