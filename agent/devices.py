@@ -52,7 +52,7 @@ class PowerSettings:
 
     voltage: str = ""  # "supply:NAME", "hwmon:CHIP/in1" or "iio:CHIP/voltage0"
     voltage_factor: float = 1.0  # undoes a divider before the converter
-    ignition: str = ""  # "gpio:gpiochip0/17" or "supply:NAME"
+    ignition: str = ""  # "gpio:pinctrl-rp1/17" (label of the chip, or gpiochip0) or "supply:NAME"
     ignition_active_low: bool = False
     debounce_ms: int = 20  # of the ignition line
     period_s: float = 1.0  # between two looks

@@ -6,12 +6,14 @@ older sysfs interface is deprecated and gone from many kernels.
 
 import fcntl
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from agent.errors import DriverError
 
+_NUMBERED: Final = re.compile(r"gpiochip\d+")
 _CONSUMER: Final = b"roadwitness"
 _ACTIVE_LOW, _INPUT, _RISING, _FALLING = 1 << 1, 1 << 2, 1 << 4, 1 << 5
 _DEBOUNCE_ATTRIBUTE: Final = 3
@@ -23,12 +25,17 @@ EVENT: Final = struct.Struct("=QIIII24x")  # struct gpio_v2_line_event: time ns,
 RISING_EDGE: Final = 1
 
 
-def _iowr(number: int, size: int) -> int:
-    return 3 << 30 | size << 16 | 0xB4 << 8 | number
+CHIP: Final = struct.Struct("=32s32sI")  # struct gpiochip_info: name, label, lines
+_READS, _READS_AND_WRITES = 2, 3
 
 
-GET_LINE: Final = _iowr(0x07, REQUEST.size)
-GET_VALUES: Final = _iowr(0x0E, VALUES.size)
+def _ioctl(direction: int, number: int, size: int) -> int:
+    return direction << 30 | size << 16 | 0xB4 << 8 | number
+
+
+GET_CHIP: Final = _ioctl(_READS, 0x01, CHIP.size)
+GET_LINE: Final = _ioctl(_READS_AND_WRITES, 0x07, REQUEST.size)
+GET_VALUES: Final = _ioctl(_READS_AND_WRITES, 0x0E, VALUES.size)
 
 
 class Edge(NamedTuple):
@@ -37,6 +44,40 @@ class Edge(NamedTuple):
     t_ns: int
     active: bool
     number: int
+
+
+def chip_called(name: str, chip: str, dev: Path) -> Path:
+    """Return the chip in `dev` that is called `chip`, by its device or by the label of its driver.
+
+    A device's number is given in the order in which drivers come: the lines of a Raspberry Pi 5's header were
+    gpiochip4, and are gpiochip0 since kernel 6.6.45 (raspberrypi/linux, pull request 6144); their label, pinctrl-rp1,
+    stayed. Raises DriverError, with the labels that are there, unless one chip alone has that label.
+    """
+    if _NUMBERED.fullmatch(chip):
+        return dev / chip
+    chips = [path for path in sorted(dev.glob("gpiochip*")) if not path.is_symlink()]  # a second name of the same
+    labels = {path: label for path in chips if (label := _label(path))}
+    found = [path for path, label in labels.items() if label == chip]
+    if len(found) != 1:
+        seen = ", ".join(labels.values()) or "none"
+        raise DriverError(
+            f"{name}: {len(found)} chips are called '{chip}' (`gpiodetect` shows all); chips here: {seen}"
+        )
+    return found[0]
+
+
+def _label(path: Path) -> str:
+    """Return what the driver of a chip calls it; '' where it may not be asked."""
+    told = bytearray(CHIP.size)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(fd, GET_CHIP, told)
+        finally:
+            os.close(fd)
+    except OSError:
+        return ""
+    return bytes(CHIP.unpack(told)[1]).split(b"\0")[0].decode(errors="replace")
 
 
 class Line:

@@ -18,7 +18,7 @@ from agent.clock import NS_PER_S, monotonic_ns, wait
 from agent.errors import ConfigError, DriverError
 from agent.records import Health
 from drivers.facts import Facts
-from drivers.gpio import Line
+from drivers.gpio import Line, chip_called
 from drivers.sysfs import number_of, read_text, try_number, try_text
 
 SLOW_NS: Final = 10 * NS_PER_S  # between two looks at the board itself
@@ -29,7 +29,7 @@ THROTTLED_FILES: Final = (
 )
 # Bits of get_throttled that are true now (raspberrypi.com, vcgencmd get_throttled); 16..19 say the same of the past.
 THROTTLED_NOW: Final = {1: "its supply voltage is low", 2: "its clock is capped", 4: "it is throttled", 8: "it is hot"}
-_GPIO: Final = re.compile(r"gpio:(\w+)/(\d{1,3})")
+_GPIO: Final = re.compile(r"gpio:([\w.:@-]+)/(\d{1,3})")
 _VOLTAGE: Final = re.compile(r"supply:[\w.-]+|hwmon:[\w.-]+/in\d+|iio:[\w.-]+/voltage\d+")
 _ONLINE: Final = re.compile(r"supply:[\w.-]+")
 
@@ -46,7 +46,8 @@ class Power:
     """Read what is configured, every `period_s`; edges of an ignition line at once.
 
     `voltage` is "supply:NAME", "hwmon:CHIP/in1" or "iio:CHIP/voltage0"; `voltage_factor` undoes a divider before it.
-    `ignition` is "gpio:gpiochip0/17" or "supply:NAME". Temperature and throttling of the board are found by themselves.
+    `ignition` is "gpio:CHIP/17", CHIP being a label or a device, or "supply:NAME". Temperature and throttling of the
+    board are found by themselves.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Power:
         if voltage is not None and not _VOLTAGE.fullmatch(voltage):
             raise ConfigError(f"power: voltage '{voltage}' is none of supply:NAME, hwmon:CHIP/in1, iio:CHIP/voltage0")
         if ignition is not None and not (_GPIO.fullmatch(ignition) or _ONLINE.fullmatch(ignition)):
-            raise ConfigError(f"power: ignition '{ignition}' is none of gpio:gpiochip0/17, supply:NAME")
+            raise ConfigError(f"power: ignition '{ignition}' is none of gpio:CHIP/17, supply:NAME")
         self.name = "power"
         self._voltage, self._factor = voltage, voltage_factor
         self._ignition, self._active_low, self._debounce_ms = ignition, ignition_active_low, debounce_ms
@@ -91,7 +92,8 @@ class Power:
         gpio = _GPIO.fullmatch(self._ignition or "")
         if gpio is not None:
             chip, line = gpio.groups()
-            self._line = Line(self.name, self._dev / chip, int(line), self._active_low, self._debounce_ms)
+            found = chip_called(self.name, chip, self._dev)
+            self._line = Line(self.name, found, int(line), self._active_low, self._debounce_ms)
             self._edge = None
         elif self._ignition is not None:
             self._online = self._supply(self._ignition) / "online"

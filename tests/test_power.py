@@ -1,5 +1,6 @@
 """The power driver against sysfs trees and the kernel's own description of its GPIO interface."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from agent.channels import BY_NAME, number
 from agent.clock import NS_PER_S, monotonic_ns
 from agent.errors import ConfigError, DriverError
 from drivers import gpio
-from drivers.gpio import Edge, Line, edges_of
+from drivers.gpio import Edge, Line, chip_called, edges_of
 from drivers.power import Power
 
 WAIT_S = 30.0
@@ -217,6 +218,8 @@ PROGRAM = """
 #include <stdio.h>
 #define O(m) (unsigned long)offsetof(struct gpio_v2_line_request, m)
 int main(void) {
+  printf("%lu %lu %lu ", (unsigned long)GPIO_GET_CHIPINFO_IOCTL, (unsigned long)sizeof(struct gpiochip_info),
+    (unsigned long)offsetof(struct gpiochip_info, label));
   printf("%lu %lu %lu %lu %lu %lu %lu %lu %lu %lu %lu", (unsigned long)GPIO_V2_GET_LINE_IOCTL,
     (unsigned long)GPIO_V2_LINE_GET_VALUES_IOCTL, (unsigned long)sizeof(struct gpio_v2_line_event), O(consumer),
     O(config.flags), O(config.num_attrs), O(config.attrs[0].attr.debounce_period_us), O(config.attrs[0].mask),
@@ -233,7 +236,9 @@ def test_requests_are_laid_out_as_the_kernels_header_says(tmp_path: Path) -> Non
     (tmp_path / "layout.c").write_text(PROGRAM)
     subprocess.run([compiler, "-o", tmp_path / "layout", tmp_path / "layout.c"], check=True)
     said = subprocess.run([tmp_path / "layout"], capture_output=True, text=True, check=True).stdout
-    request, values, event, *offsets = map(int, said.split())
+    asked, info, label, request, values, event, *offsets = map(int, said.split())
+    assert (gpio.GET_CHIP, gpio.CHIP.size) == (asked, info)
+    assert gpio.CHIP.pack(b"", b"\x01", 0)[label] == 1
     assert (gpio.GET_LINE, gpio.GET_VALUES, gpio.EVENT.size) == (request, values, event)
     marked = gpio.REQUEST.pack(
         *[0] * 64, b"\x01", 2, 3, 0, 4, 5, *[0] * 27, 6, 7, 8
@@ -281,3 +286,34 @@ def test_a_file_that_is_no_gpio_chip_is_refused_with_a_word(sysfs: Path) -> None
         Power(ignition="gpio:gpiochip0/17", sysfs=sysfs, dev=sysfs).open()
     with pytest.raises(DriverError, match="gpiochip1 line 17: request: No such file"):
         Power(ignition="gpio:gpiochip1/17", sysfs=sysfs, dev=sysfs).open()
+
+
+@pytest.fixture
+def chips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of chips that tell their content as label; the kernel's own are asked in tests/kernel (car.sh)."""
+
+    def ask(fd: int, request: int, told: bytearray) -> None:
+        label = os.pread(fd, 32, 0)
+        if request != gpio.GET_CHIP or not label:
+            raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+        told[:] = gpio.CHIP.pack(b"", label, 54)
+
+    monkeypatch.setattr(gpio.fcntl, "ioctl", ask)
+    for n, label in enumerate(("gpio-brcmstb@107d508500", "", "twice", "twice", "pinctrl-rp1")):
+        (tmp_path / f"gpiochip{n}").write_text(label)
+    return tmp_path
+
+
+def test_a_chip_is_found_by_its_label_whatever_its_number(chips: Path) -> None:
+    assert chip_called("power", "pinctrl-rp1", chips) == chips / "gpiochip4"
+    (chips / "gpiochip4").rename(chips / "gpiochip7")
+    (chips / "gpiochip4").symlink_to("gpiochip7")  # as Raspberry Pi OS does
+    assert chip_called("power", "pinctrl-rp1", chips) == chips / "gpiochip7"
+    assert chip_called("power", "gpio-brcmstb@107d508500", chips) == chips / "gpiochip0"
+    assert chip_called("power", "gpiochip4", chips) == chips / "gpiochip4"
+
+
+@pytest.mark.parametrize(("label", "found"), [("pinctrl-bcm2711", 0), ("twice", 2)])
+def test_a_label_that_names_no_one_chip_is_told_with_those_that_are_there(chips: Path, label: str, found: int) -> None:
+    with pytest.raises(DriverError, match=rf"power: {found} chips are called '{label}'.*brcmstb@107d508500, .*rp1$"):
+        Power(ignition=f"gpio:{label}/17", sysfs=chips, dev=chips).open()

@@ -46,7 +46,7 @@ device = "lis3dh"
 trigger = "t0"
 
 [drivers.power.board]
-ignition = "gpio:gpiochip0/3"
+ignition = "gpio:ignition/3"
 
 [drivers.canbus.can0]
 profile = "toyota-rav4"

@@ -22,6 +22,7 @@ DRIVE_S: Final = 30
 BUDGET: Final = 102e6  # 79.5 to 90.1 M measured on amd64 and arm64 (2026-11-22), and an eighth; who needs more says so
 SMALL_S: Final = 240  # windows and rings of the agent are full after a minute
 GROWTH_KIB: Final = 4096
+STANDS_S: Final = 40  # an ignition line that says off parks it after 30 s ([power] key_off_s)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,8 @@ def test_on_512_mb_memory_stays_flat_and_what_is_lost_is_told(new_guest: NewGues
     guest.boot()
     car = Car(guest)
     drive = car.begin(SMALL_S, "mosquitto", "dashcam", "agent")
+    car.wait_until(car.now_s() + STANDS_S)
+    assert car.status()["power"]["state"] == "engine_off"  # and not parked: the ignition is on
     began_s = car.go(drive)
     used: dict[str, list[int]] = {"agent": [], "dashcam": []}
     disk: list[tuple[float, int, int]] = []

@@ -37,7 +37,7 @@ device = "lis3dh"
 trigger = "t0"
 
 [drivers.power.board]
-ignition = "gpio:gpiochip0/3"
+ignition = "gpio:ignition/3"
 """
 DASHCAM: Final = """\
 min_free_bytes = 0
@@ -99,7 +99,7 @@ class Car:
                 self.unit(name, *PROGRAMS[name])
         # ready is said before the devices are open: what is sent until then is nobody's
         ask = shlex.join(["python3", "-c", ASK, f"{STORE}/agent.sock"])
-        self.guest.until(f'{ask} | grep -Pq \'("state":"open".*){{5}}\'', LIMIT_S)
+        self.guest.until(f'{ask} | tee /dev/stderr | grep -Pq \'("state":"open".*){{5}}\'', LIMIT_S)
         return drive
 
     def go(self, process: Process) -> float:

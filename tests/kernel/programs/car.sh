@@ -14,6 +14,7 @@ echo lis3dh 0x18 > "/sys/bus/i2c/devices/i2c-$bus/new_device"
 line=/sys/kernel/config/gpio-sim/ign
 mkdir -p $line/bank0/line3
 echo 8 > $line/bank0/num_lines
+echo ignition > $line/bank0/label
 echo 1 > $line/live
 chip=/sys/devices/platform/$(cat $line/dev_name)/$(cat $line/bank0/chip_name)
 echo pull-up > "$chip/sim_gpio3/pull"

@@ -1,13 +1,16 @@
 """Drive a car of the kernel's own wires: two CAN buses at a real car's rate, and a satellite receiver on a pty.
 
-Usage: drive.py SECONDS. It prints the receiver's line, drives once it is told a line, tells in JSON what it sent, and
-ends with another line. can0 carries what comma2k19's Toyota RAV4 sends (897 frames a second, of which 364 mean
-something to the profile), can1 the 750 of its radar, which no profile knows. The car goes between 10 and 22 m/s.
+Usage: drive.py SECONDS. It prints the receiver's line, stands until it is told a line, drives, tells in JSON what it
+sent, and ends with another line. The receiver says where it is while it stands, too. can0 carries what comma2k19's
+Toyota RAV4 sends (897 frames a second, of which 364 mean something to the profile), can1 the 750 of its radar, which no
+profile knows. The car goes between 10 and 22 m/s.
 """
 
+import contextlib
 import json
 import math
 import os
+import select
 import socket
 import struct
 import sys
@@ -91,6 +94,9 @@ def main() -> None:
     os.set_blocking(master, False)
     wires = [(bus("can0"), DECODED), (bus("can0"), UNDECODED), (bus("can1"), RADAR)]
     print(os.ttyname(slave), flush=True)
+    while not select.select([sys.stdin], [], [], 1.0)[0]:
+        with contextlib.suppress(BlockingIOError):  # nobody has opened the line yet
+            os.write(master, fix_at(time.time(), 0.0, 0.0))
     sys.stdin.readline()
     sent = {"decoded": 0, "undecoded": 0, "radar": 0, "fixes": 0, "late_ms": 0.0}
     began, wall, metres, slot = time.monotonic(), math.ceil(time.time()), 0.0, 0
