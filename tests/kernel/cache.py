@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from agent.clock import NS_PER_S, wall_ns
@@ -37,10 +38,8 @@ def built(kind: str, key: str, make: Callable[[Path], None]) -> Path:
 
     A second process that wants the same piece waits for the first.
     """
-    CACHE.mkdir(parents=True, exist_ok=True)
     place = CACHE / f"{kind}-{key}"
-    with (CACHE / f"{kind}-{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(place.name):
         if place.is_dir():
             os.utime(place)
             return place
@@ -60,21 +59,28 @@ def built(kind: str, key: str, make: Callable[[Path], None]) -> Path:
 
 
 def need(*packages: str) -> None:
-    """Install what is missing of Debian packages; raise CannotBeHadError with what to type where that cannot be."""
+    """Install what is missing of Debian packages; raise CannotBeHadError with what to type where that cannot be.
+
+    One process at a time: apt waits for whoever installs, but not for whoever fetches the lists.
+    """
     if not shutil.which("dpkg-query"):
         raise CannotBeHadError(f"needs Debian 12 with the packages {', '.join(packages)}")
-    missing = [name for name in packages if not _installed(name)]
-    if not missing:
+    if not (missing := _missing(packages)):
         return
-    wanted = " ".join(missing)
     if os.geteuid() != 0:
-        raise CannotBeHadError(f"needs root, and the packages: sudo apt install {wanted}")
+        raise CannotBeHadError(f"needs root, and the packages: sudo apt install {' '.join(missing)}")
+    with _alone("packages"):
+        if missing := _missing(packages):
+            _install(missing)
+
+
+def _install(packages: list[str]) -> None:
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
-    quiet = [*apt, "install", "-y", "--no-install-recommends", *missing]
+    quiet = [*apt, "install", "-y", "--no-install-recommends", *packages]
     for command in ([*apt, "update"], quiet):
         done = subprocess.run(["env", "DEBIAN_FRONTEND=noninteractive", *command], capture_output=True, text=True)
         if done.returncode:
-            raise CannotBeHadError(f"needs the Debian packages {wanted}: {_last(done.stderr)}")
+            raise CannotBeHadError(f"needs the Debian packages {' '.join(packages)}: {_last(done.stderr)}")
 
 
 def root() -> None:
@@ -89,6 +95,19 @@ def call(*command: str | Path, **options: object) -> str:
     if done.returncode:
         raise CannotBeHadError(f"{Path(str(command[0])).name} failed: {_last(done.stderr) or _last(done.stdout)}")
     return str(done.stdout)
+
+
+@contextmanager
+def _alone(what: str) -> Iterator[None]:
+    """Wait until no other process is here with the same."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _missing(packages: tuple[str, ...]) -> list[str]:
+    return [name for name in packages if not _installed(name)]
 
 
 def _installed(package: str) -> bool:

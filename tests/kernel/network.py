@@ -81,13 +81,17 @@ class Radio:
         how = self.links[n].netem
         lines = [f"ip netns add car{n} && ip -n car{n} link set lo up"]
         for i, (near, far) in enumerate([("radio", f"down{n}"), *((f"tcp{k}", f"tcp{k}-{n}") for k, _ in PLAIN)]):
+            mine, theirs = (f"02:{i:02x}:{n:02x}:00:00:{end:02x}" for end in (2, 1))
             lines += [
-                f"ip link add {near} netns car{n} type veth peer name {far} netns far",
+                f"ip link add {near} address {mine} netns car{n} type veth peer name {far} address {theirs} netns far",
                 # one packet each to netem: it would lose, delay and count what the card has put together as one
                 f"ip -n far link set {far} gso_max_segs 1 up",
                 f"ip -n far addr add 10.{7 + i}.{n}.1/24 dev {far}",
                 f"ip -n car{n} link set {near} gso_max_segs 1 up",
                 f"ip -n car{n} addr add 10.{7 + i}.{n}.2/24 dev {near}",
+                # a modem asks nobody for the other end's address; ARP gives up for good when three questions are lost
+                f"ip -n far neigh replace 10.{7 + i}.{n}.2 lladdr {mine} dev {far} nud permanent",
+                f"ip -n car{n} neigh replace 10.{7 + i}.{n}.1 lladdr {theirs} dev {near} nud permanent",
                 f"tc -n car{n} qdisc replace dev {near} root {how}",
                 f"tc -n far qdisc replace dev {far} root {how}",
             ]

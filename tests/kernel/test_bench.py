@@ -1,14 +1,39 @@
 """The bench itself: it boots, takes commands and files, loses its power, and goes on from its disk."""
 
+import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from tests.kernel.cache import need
 from tests.kernel.conftest import Figure, NewGuest
 from tests.kernel.errors import GuestError
 from tests.kernel.guest import Guest
 
 pytestmark = [pytest.mark.arch("amd64", "arm64"), pytest.mark.short]
+# refuses, as apt does, where another fetches the lists
+APT = """#!/bin/sh
+case "$*" in
+*update) mkdir "$0.busy" || exit 100; seq 200000 >/dev/null; rmdir "$0.busy" ;;
+*) for name; do touch "$0.$name"; done ;;
+esac
+"""
+DPKG_QUERY = """#!/bin/sh
+for name; do :; done
+test -e "${0%/*}/apt-get.$name" && echo "ii "
+"""
+
+
+def test_workers_that_miss_a_package_at_once_all_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {"apt-get": APT, "dpkg-query": DPKG_QUERY}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(need, ["one", "two", "three", "four"]))
+    assert {path.suffix for path in tmp_path.glob("apt-get.*")} >= {".one", ".two", ".three", ".four"}
 
 
 def test_a_guest_boots_without_a_failed_unit(guest: Guest, figure: Figure) -> None:

@@ -23,7 +23,7 @@ import pytest
 
 from agent.store import Store
 from tests.crashing import S
-from tests.kernel.cache import CHECKOUT
+from tests.kernel.cache import CHECKOUT, need
 from tests.kernel.conftest import Figure, NewGuest
 from tests.kernel.driving import END_S, MOVES, Run, last_entries, record, wear
 from tests.kernel.errors import CannotBeHadError
@@ -53,6 +53,10 @@ def workplace() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def run(new_guest: NewGuest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """What is recorded once, for all tests here."""
+    try:
+        need("mosquitto")
+    except CannotBeHadError as trouble:
+        pytest.skip(str(trouble))
     recorded = record(new_guest, tmp_path_factory.mktemp("recorded"))
     yield recorded
     recorded.broker.stop()
