@@ -243,7 +243,7 @@ class Uploads:
         if not left:
             return None
         start, end = left[0]
-        return start, min(end, start + self._pace.chunk())
+        return start, min(end, start + self._pace.chunk(len(self._flights)))
 
     def _chunk(self, file: OutgoingFile, start: int, end: int, publish: Publish) -> bool:
         size = end - start
