@@ -243,35 +243,6 @@ def judge_honest(run: Run, known: Known, points: int, workplace: Path, figure: F
     figure("packages whole after the next boot", len(recover(run, cuts.left)), f"of {len(cuts.left)} tried")
 
 
-@pytest.mark.short
-def test_an_honest_disk_keeps_all_that_was_told_at_any_of_100_cuts(
-    run: Run, known: Known, workplace: Path, figure: Figure
-) -> None:
-    for what, to_s in (("driving", ZERO_S), ("driving with a collision", END_S)):
-        written, flushes = wear(run, START_S, to_s)
-        figure(f"written an hour of {what}, by {to_s - START_S} s of it", written / 1e6, "MB")
-        figure(f"flushes an hour of {what}", round(flushes))
-    judge_honest(run, known, 100, workplace, figure, keep=3)
-
-
-def test_an_honest_disk_keeps_all_that_was_told_at_any_of_1600_cuts(
-    run: Run, known: Known, workplace: Path, figure: Figure
-) -> None:
-    judge_honest(run, known, 1600, workplace, figure, keep=36)
-
-
-def test_a_card_that_lies_about_its_last_flushes_loses_the_end_and_never_silently_more(
-    run: Run, known: Known, workplace: Path, figure: Figure
-) -> None:
-    cuts = cut(run, known, 300, workplace, seed=2, lies=3)
-    figure("crash images of a lying card", len(cuts.found))
-    for outcome, count in sorted(Counter(seen.outcome for seen in cuts.found).items()):
-        figure(f"of them {outcome}", count)
-    silent = [seen for seen in cuts.found if seen.outcome in ("false", "refused")]
-    assert not silent, (silent[:5], cuts.outcomes)
-    assert any(seen.outcome == "lost" for seen in cuts.found), "the judge here sees nothing that is lost"
-
-
 def kills(run: Run, workplace: Path, count: int, keep: int) -> list[Kill]:
     """Kill the machine so often; `keep` of the cars are kept as they were left."""
     chance = random.Random(count)
@@ -317,6 +288,15 @@ def live_on(run: Run, done: list[Kill], workplace: Path, figure: Figure, boots: 
     figure("cars that lived on elsewhere, all sent once", len(others))
 
 
+# The longest first: xdist gives a worker its next file while two tests of this one are left.
+def test_a_machine_killed_at_300_moments_keeps_all_that_was_told_and_goes_on(
+    run: Run, workplace: Path, figure: Figure
+) -> None:
+    done = kills(run, workplace, 300, keep=32)
+    judge_kills(done, figure)
+    live_on(run, done, workplace, figure, boots=6)
+
+
 @pytest.mark.short
 def test_a_machine_killed_at_6_moments_keeps_all_that_was_told(run: Run, workplace: Path, figure: Figure) -> None:
     done = kills(run, workplace, 6, keep=1)
@@ -324,9 +304,30 @@ def test_a_machine_killed_at_6_moments_keeps_all_that_was_told(run: Run, workpla
     live_on(run, done, workplace, figure, boots=0)
 
 
-def test_a_machine_killed_at_300_moments_keeps_all_that_was_told_and_goes_on(
-    run: Run, workplace: Path, figure: Figure
+def test_an_honest_disk_keeps_all_that_was_told_at_any_of_1600_cuts(
+    run: Run, known: Known, workplace: Path, figure: Figure
 ) -> None:
-    done = kills(run, workplace, 300, keep=32)
-    judge_kills(done, figure)
-    live_on(run, done, workplace, figure, boots=6)
+    judge_honest(run, known, 1600, workplace, figure, keep=36)
+
+
+def test_a_card_that_lies_about_its_last_flushes_loses_the_end_and_never_silently_more(
+    run: Run, known: Known, workplace: Path, figure: Figure
+) -> None:
+    cuts = cut(run, known, 300, workplace, seed=2, lies=3)
+    figure("crash images of a lying card", len(cuts.found))
+    for outcome, count in sorted(Counter(seen.outcome for seen in cuts.found).items()):
+        figure(f"of them {outcome}", count)
+    silent = [seen for seen in cuts.found if seen.outcome in ("false", "refused")]
+    assert not silent, (silent[:5], cuts.outcomes)
+    assert any(seen.outcome == "lost" for seen in cuts.found), "the judge here sees nothing that is lost"
+
+
+@pytest.mark.short
+def test_an_honest_disk_keeps_all_that_was_told_at_any_of_100_cuts(
+    run: Run, known: Known, workplace: Path, figure: Figure
+) -> None:
+    for what, to_s in (("driving", ZERO_S), ("driving with a collision", END_S)):
+        written, flushes = wear(run, START_S, to_s)
+        figure(f"written an hour of {what}, by {to_s - START_S} s of it", written / 1e6, "MB")
+        figure(f"flushes an hour of {what}", round(flushes))
+    judge_honest(run, known, 100, workplace, figure, keep=3)
