@@ -17,24 +17,23 @@ ANSWERING_S = 0.03
 
 
 def goodput(round_trip_s: float, loss: float, kbit_s: int, seed: int) -> float:
-    """Return which share of 200 s's link time a clip gets, where TCP is never the limit.
+    """Return which share of a minute's link time a clip gets, where TCP is never the limit.
 
-    TCP gives what it got in order only: behind a lost packet all waits for its repetition, a round trip and a quarter,
-    and that is longer by what waits before the packet on its way.
+    TCP gives what it got in order only: behind a lost packet all waits for its repetition, a round trip and a quarter.
     """
     rnd, settings = random.Random(seed), UploadSettings()
     pace = Pace(settings)
     pace.begin(0)
     rate = kbit_s * 125
-    size = left = rate * 200
+    size = left = rate * 60
     now = busy_until = in_order = answered = 0.0
     chunks: list[tuple[float, int, int, int]] = []  # by the time of their answers
     on_the_road: list[tuple[float, int]] = []  # by the time at which the sender learns that they came
 
     def repeated() -> float:
-        more, waits_s = 0.0, busy_until - now
+        more = 0.0
         while rnd.random() < loss:
-            more += 1.25 * (round_trip_s + waits_s)
+            more += 1.25 * round_trip_s
         return more
 
     while left or chunks:
@@ -49,7 +48,7 @@ def goodput(round_trip_s: float, loss: float, kbit_s: int, seed: int) -> float:
             if wait_ns:
                 next_s = min(next_s, now + wait_ns / S)
                 break
-            chunk = min(pace.chunk(len(chunks)), left)
+            chunk = min(pace.chunk(), left)
             left -= chunk
             for at in range(0, chunk + TOPIC, SEGMENT):
                 packet = min(SEGMENT, chunk + TOPIC - at)
@@ -68,15 +67,15 @@ def goodput(round_trip_s: float, loss: float, kbit_s: int, seed: int) -> float:
     ("round_trip_s", "loss", "kbit_s", "least"),
     [
         (0.1, 0.01, 512, 0.98),
-        (0.1, 0.10, 512, 0.965),
-        (0.1, 0.10, 32, 0.95),
-        (0.3, 0.02, 256, 0.97),
-        (0.4, 0.05, 128, 0.96),
-        (0.8, 0.01, 512, 0.96),  # the first seconds, until the rate is known, are 2 % of it
+        (0.1, 0.10, 512, 0.98),
+        (0.1, 0.10, 32, 0.96),
+        (0.3, 0.02, 256, 0.96),
+        (0.4, 0.05, 128, 0.94),
+        (0.8, 0.01, 512, 0.94),  # the first seconds, until the rate is known, are 5 % of this minute
         (0.8, 0.10, 32, 0.94),
-        (0.8, 0.10, 512, 0.80),  # a packet in a hundred waits for a third round trip, of three seconds
+        (0.8, 0.10, 512, 0.85),  # a packet in ten waits for a second round trip
     ],
 )
 def test_a_link_that_loses_packets_is_kept_full(round_trip_s: float, loss: float, kbit_s: int, least: float) -> None:
-    shares = [goodput(round_trip_s, loss, kbit_s, seed) for seed in range(9)]
+    shares = [goodput(round_trip_s, loss, kbit_s, seed) for seed in range(3)]
     assert sum(shares) / len(shares) >= least

@@ -223,14 +223,14 @@ def test_at_one_megabit_a_crash_waits_less_than_a_second_also_where_the_link_was
     def carry(bytes_per_s: float, times: int) -> None:
         nonlocal now
         for _ in range(times):
-            size, then = pace.chunk(0), pace.acknowledged
+            size, then = pace.chunk(), pace.acknowledged
             sent, now = now, now + round((0.05 + size / bytes_per_s) * 1e9)
             pace.arrived(size, sent, then, now)
 
     carry(125_000, 40)
-    assert (pace.most() + pace.chunk(0)) / 125_000 <= 1.0
+    assert (pace.most() + pace.chunk()) / 125_000 <= 1.0
     carry(5_000_000, 40)
-    assert (pace.most() + pace.chunk(0)) / 5_000_000 <= 1.0
+    assert (pace.most() + pace.chunk()) / 5_000_000 <= 1.0
     carry(125_000, 4)
     assert pace.most() <= 2 * 65_536, "what was fast is not trusted when it becomes slow"
 

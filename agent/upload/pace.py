@@ -25,10 +25,8 @@ SLOW: Final = 65_536  # … up to so many bytes
 LEAST: Final = 4 * 1448
 SMALL_CHUNK: Final = 3 * LEAST_CHUNK  # its topic and checksum, 200 bytes, are 1.6 % of it
 # Of a round trip that a chunk may take: twelve of them then last for twelve, and TCP holds back what came behind a
-# lost packet, its repetition too, and the answers on their way back as well, for four or five …
+# lost packet, its repetition too, and the answers on their way back as well, for four or five.
 OF_ROUND_TRIP: Final = 1.0
-# … which last longer by what waits on the road: with half of the window unanswered, chunks are larger by this.
-HELD_BACK: Final = 2
 # Between two looks at the road: there is no sooner news of a slow link, and no later for a rate that was mistaken.
 LOOK_NS: Final = (NS_PER_S // 50, NS_PER_S // 4)
 # The median of so many rate samples counts: one good one says little where losses come in bursts, and a link that has
@@ -73,12 +71,11 @@ class Pace:
             return max(self._rates, default=0.0)
         return statistics.median(self._rates)
 
-    def chunk(self, unanswered: int) -> int:
-        """Return how large a chunk should be, in bytes, behind so many chunks without an answer."""
+    def chunk(self) -> int:
+        """Return how large a chunk should be, in bytes."""
         longest_s = max(self._settings.chunk_s, OF_ROUND_TRIP * self._round_trip_s)
         fitting = int(self.rate * longest_s) // LEAST_CHUNK * LEAST_CHUNK
-        times = HELD_BACK if 2 * unanswered >= self._settings.window else 1
-        return min(self._settings.chunk_bytes, times * max(SMALL_CHUNK, fitting))
+        return min(self._settings.chunk_bytes, max(SMALL_CHUNK, fitting))
 
     def most(self) -> int:
         """Return with how many bytes the road is full."""

@@ -243,7 +243,7 @@ class Uploads:
         if not left:
             return None
         start, end = left[0]
-        return start, min(end, start + self._pace.chunk(len(self._flights)))
+        return start, min(end, start + self._pace.chunk())
 
     def _chunk(self, file: OutgoingFile, start: int, end: int, publish: Publish) -> bool:
         size = end - start
