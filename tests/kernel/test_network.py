@@ -27,10 +27,10 @@ FULL = [
 CUT = len(FULL)  # a car of its own
 LINKS = [*FULL, Link(300, 2, 256)]
 CLIP_BYTES = 400_000
-FULL_S = 100  # of the link's time, for a clip that fills it, and for the streams beside it
+FULL_S = 200  # of the link's time, for a clip that fills it, and for the streams beside it
 TAIL_S = 3.0  # of it is on its way when nothing is left to send; the streams have no such end
 ENOUGH = 0.95
-LUCK = 0.85
+LUCK = 0.8  # where chance is large: see the last test
 MOST_AGAIN = 12 * 16_384  # what may be under way when a link of this rate is cut
 CUTS = {
     "a tunnel": ("netem loss 100%", LINKS[CUT].netem),
@@ -144,6 +144,7 @@ def test_a_clip_fills_a_link_that_loses_as_tcp_can(radio: Radio, filled: list[Fi
     assert arrived_whole(radio, n, 1, round(link.carries * FULL_S))
     assert held_once(radio, n)
     assert radio.states(n)[-1]["again"] <= MOST_AGAIN
-    # where a packet in ten is lost two streams carry 0.66 one time and 0.92 another
+    # Where a packet in ten is lost, plain streams of 100 s carry 0.66 one time and 0.92 another, and clips 0.66 to 0.78
+    # of the slowest link (some twelve of each): over 200 s a fifth is about three times that spread.
     chance = link.loss_percent >= 10
     assert shares.clip >= (LUCK * sum(shares.plain.values()) / len(shares.plain) if chance else ENOUGH)
