@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -148,13 +149,19 @@ def test_random_bytes_after_a_header_never_raise(
         (b"hello\nworld\n", "not a recording"),
     ],
 )
-def test_what_cannot_be_read_at_all_is_one_sentence(tmp_path: Path, content: bytes, says: str) -> None:
+def test_what_cannot_be_read_at_all_is_one_sentence_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str
+) -> None:
     path = tmp_path / "drive.log"
     path.write_bytes(content)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     with pytest.raises(RecordingError, match=says) as caught:
         read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not list(scratch.iterdir())
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -58,9 +59,12 @@ class Mf4(RecordingBase):
         self._damage = (*_DAMAGE, MdfException)
         # asammdf 8.8 closes in __del__ what a damaged file never let it open, and would print a traceback
         setattr(MDF4, "__del__", _close_quietly)  # noqa: B010
+        # where the copy of a file goes whose logger lost its power; asammdf 8.8 leaves it behind when that is damaged
+        self._scratch = TemporaryDirectory(prefix="roadwitness-")
         try:
-            self._mdf = MDF(self.path)
+            self._mdf = MDF(self.path, temporary_folder=self._scratch.name)
         except self._damage as error:
+            self._scratch.cleanup()
             raise RecordingError(
                 f"{self.path}: the MF4 file is damaged ({_why(error)}); copy it again from the logger"
             ) from error
@@ -90,6 +94,7 @@ class Mf4(RecordingBase):
         """Close the file; closing twice is fine."""
         if self._mdf is not None:
             self._mdf.close()
+            self._scratch.cleanup()
             self._mdf = None
 
     def _groups(self) -> Iterator[tuple[int, str]]:
