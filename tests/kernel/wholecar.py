@@ -9,6 +9,7 @@ import shlex
 import tomllib
 from typing import Any, Final
 
+from tests.kernel.asking import STATUS
 from tests.kernel.cache import CHECKOUT, HERE
 from tests.kernel.channel import Process
 from tests.kernel.errors import GuestError
@@ -56,10 +57,6 @@ PROGRAMS: Final = {
     "dashcam": (f"roadwitness dashcam --config /root/dashcam.toml --dir {STORE}/video", NOTIFIES),
     "agent": (f"roadwitness agent --config /root/agent.toml --store {STORE}", NOTIFIES),
 }
-ASK: Final = (
-    "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
-    """s.sendall(b'{"ask":"status"}\\n'); print(s.makefile().readline())"""
-)
 LOSSES: Final = ("lost_in_queue", "lost", "dropped", "late")
 WARM_S: Final = 10.0  # everything has been used once, and the kernels' compiler is let go
 LOOKS: Final = 20  # half a second each: the agent looks at its counters once a second
@@ -98,7 +95,7 @@ class Car:
             if self.guest.run(f"systemctl is-active -q car-{name}", check=False).code:
                 self.unit(name, *PROGRAMS[name])
         # ready is said before the devices are open: what is sent until then is nobody's
-        ask = shlex.join(["python3", "-c", ASK, f"{STORE}/agent.sock"])
+        ask = shlex.join(["python3", "-c", STATUS, f"{STORE}/agent.sock"])
         self.guest.until(f'{ask} | tee /dev/stderr | grep -Pq \'("state":"open".*){{5}}\'', LIMIT_S)
         return drive
 
@@ -141,7 +138,7 @@ class Car:
 
     def status(self) -> dict[str, Any]:
         """Ask the agent."""
-        told = self.guest.run(["python3", "-c", ASK, f"{STORE}/agent.sock"], limit_s=LIMIT_S).out
+        told = self.guest.run(["python3", "-c", STATUS, f"{STORE}/agent.sock"], limit_s=LIMIT_S).out
         return json.loads(told)  # type: ignore[no-any-return]
 
     def spent_s(self, *names: str) -> dict[str, float]:
