@@ -9,7 +9,7 @@ from tests.kernel.errors import CannotBeHadError
 from tests.kernel.guest import Guest
 from tests.kernel.report import Report
 
-MACHINES = pytest.StashKey[dict[str, str]]()  # what booted in this process -> kernel
+GUESTS = pytest.StashKey[list[Guest]]()  # made in this process
 ARCHES = ("amd64", "arm64")
 LIMIT_S = 3600  # the first guest of an architecture is built within a test's set-up
 
@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "arch(*names): runs on these architectures; without, on amd64 alone")
     config.addinivalue_line("markers", "short: part of the short form that CI runs")
-    config.stash[MACHINES] = {}
+    config.stash[GUESTS] = []
     if not hasattr(config, "workerinput"):  # what workers of xdist find comes with the reports of their tests
         config.pluginmanager.register(Writing(config.rootpath / config.getoption("report")))
 
@@ -61,9 +61,7 @@ def new_guest(request: pytest.FixtureRequest, arch: str) -> Iterator[NewGuest]:
         except CannotBeHadError as trouble:
             pytest.skip(str(trouble))
         made.append(guest)
-        name = f"{arch}, {guest.memory_mib} MiB, {guest.cpus} CPU"
-        name += f", {1000 / 2**guest.icount:g} M instructions a second" if guest.icount is not None else ""
-        request.config.stash[MACHINES][name] = guest.image.release
+        request.config.stash[GUESTS].append(guest)
         return guest
 
     yield make
@@ -91,9 +89,19 @@ def figure(request: pytest.FixtureRequest) -> Figure:
     return keep
 
 
+def machines(guests: list[Guest]) -> Iterator[tuple[str, str]]:
+    """Yield what booted and its kernel, and what had to boot again with what its kernel said."""
+    for guest in guests:
+        name = f"{guest.arch}, {guest.memory_mib} MiB, {guest.cpus} CPU"
+        name += f", {1000 / 2**guest.icount:g} M instructions a second" if guest.icount is not None else ""
+        yield name, guest.image.release
+        if guest.hung:
+            yield f"{name}: booted again", guest.hung
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    item.user_properties += [("machine", pair) for pair in item.config.stash[MACHINES].items()]
+    item.user_properties += [("machine", pair) for pair in dict(machines(item.config.stash[GUESTS])).items()]
 
 
 class Writing:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.cache import need
-from tests.kernel.conftest import Figure, NewGuest
+from tests.kernel.cache import CACHE, need
+from tests.kernel.conftest import Figure, NewGuest, machines
 from tests.kernel.errors import GuestError
-from tests.kernel.guest import Guest
+from tests.kernel.guest import BOOT_S, Guest
 
 pytestmark = [pytest.mark.arch("amd64", "arm64"), pytest.mark.short]
 # refuses, as apt does, where another fetches the lists
@@ -34,6 +34,25 @@ def test_workers_that_miss_a_package_at_once_all_get_it(tmp_path: Path, monkeypa
     with ThreadPoolExecutor(4) as workers:
         list(workers.map(need, ["one", "two", "three", "four"]))
     assert {path.suffix for path in tmp_path.glob("apt-get.*")} >= {".one", ".two", ".three", ".four"}
+
+
+class Hanging(Guest):
+    """A guest whose kernel says at its first boot that it hangs, and ends."""
+
+    def wait_for_hand(self, limit_s: float = BOOT_S) -> None:
+        super().wait_for_hand(limit_s)
+        if not self.hung:
+            self.start("echo '<0>BUG: soft lockup - CPU#0' >/dev/kmsg; echo c >/proc/sysrq-trigger")
+            self._wait(lambda: False, limit_s, "does not end")
+
+
+def test_a_boot_in_which_the_kernel_hangs_is_told_and_repeated(guest: Guest) -> None:
+    with Hanging(guest.arch, product=False) as hanging:
+        assert hanging.run("uname -r").out.strip() == guest.image.release
+        assert [pair for pair in machines([guest, hanging]) if "BUG: soft lockup" in pair[1]]
+        kept = CACHE / f"hung-{hanging.folder.name}.log"
+        assert "panic" in kept.read_text(errors="replace")
+        kept.unlink()
 
 
 def test_a_guest_boots_without_a_failed_unit(guest: Guest, figure: Figure) -> None:
