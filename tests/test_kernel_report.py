@@ -30,9 +30,12 @@ def test_a_report_tells_each_test_once_with_its_figures_and_machines() -> None:
     report.take("can: a frame is lost", phase("teardown"))
     report.take("camera: mjpeg", phase("setup", "skipped", ("file", 1, "Skipped: needs vivid")))
     report.take("camera: mjpeg", phase("teardown"))
+    report.take("camera: frozen", phase("setup"))
+    report.take("camera: frozen", phase("call", "skipped", ("file", 2, "Skipped: compresses nothing")))
+    report.take("camera: frozen", phase("teardown"))
     report.take("clock: 1970", phase("setup"))  # and then the run was ended
     text = report.text()
-    assert "1 passed, 1 failed, 1 not over, 1 skipped" in text
+    assert "1 passed, 1 failed, 1 not over, 2 skipped" in text
     assert text.count("| can: a frame arrives | frames | 3 frames/s |") == 1
     assert "| amd64, 512 MiB | 6.1 |" in text
     assert "- camera: mjpeg: needs vivid" in text

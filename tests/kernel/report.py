@@ -25,6 +25,7 @@ class Report:
         """Take one phase of a test."""
         if report.skipped and isinstance(report.longrepr, tuple):
             self.skips[name] = report.longrepr[2].removeprefix("Skipped: ")
+            self.tests.pop(name, None)  # that its set-up passed
         elif name not in self.skips:  # its teardown passes
             outcome, seconds = self.tests.get(name, ("not over", 0.0))
             if report.failed or (report.when == "call" and outcome != "failed"):
