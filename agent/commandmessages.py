@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from agent.chain import canonical, public_bytes
+from agent.known import known
 from agent.messages import PROTOCOL, DeviceId, Hex64, Hex128, MessageError
 
 MAX_COMMAND: Final = 4 * 1024
@@ -127,8 +128,8 @@ ARGUMENTS: Final[dict[str, type[msgspec.Struct]]] = {
     "restart_dashcam": NoArguments,
 }
 
-_signed: Final = msgspec.json.Decoder(SignedCommand)
-_commands: Final = msgspec.json.Decoder(Command)
+_signed: Final = msgspec.json.Decoder(known(SignedCommand))
+_commands: Final = msgspec.json.Decoder(known(Command))
 
 
 def new_id() -> str:

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from agent.chain import canonical, public_bytes
+from agent.known import known
 from agent.messages import PROTOCOL, DeviceId, Hex64, Hex128, MessageError
 
 MAX_WORD: Final = 4 * 1024
@@ -49,8 +50,8 @@ class SignedWord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     signature: Hex128
 
 
-_signed: Final = msgspec.json.Decoder(SignedWord)
-_words: Final = msgspec.json.Decoder(Word)
+_signed: Final = msgspec.json.Decoder(known(SignedWord))
+_words: Final = msgspec.json.Decoder(known(Word))
 
 
 def encode_word(word: Word, key: Ed25519PrivateKey) -> bytes:

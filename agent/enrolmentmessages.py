@@ -12,6 +12,7 @@ import msgspec
 
 from agent import chain
 from agent.errors import RoadwitnessError
+from agent.known import known
 from agent.messages import DeviceId, Hex64, Hex128, MessageError, check_signature
 
 PATH: Final = "/api/v1/enrolment"
@@ -72,9 +73,9 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     keys: list[Hex64]  # by which this receiver signs answers, commands and words of consent
 
 
-_signed: Final = msgspec.json.Decoder(SignedAsk)
-_asks: Final = msgspec.json.Decoder(Ask)
-_granted: Final = msgspec.json.Decoder(Granted)
+_signed: Final = msgspec.json.Decoder(known(SignedAsk))
+_asks: Final = msgspec.json.Decoder(known(Ask))
+_granted: Final = msgspec.json.Decoder(known(Granted))
 
 
 def ask_bytes(ask: Ask) -> bytes:

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
+from agent.known import known
 from agent.messages import MAX_PAYLOAD, PROTOCOL, ROOT, DeviceId, Hex64, MessageError, Text
 
 MAX_CHUNK: Final = MAX_PAYLOAD
@@ -76,8 +77,8 @@ class FileAddress(NamedTuple):
 FILE_FILTER: Final = f"{ROOT}/+/file/#"
 _NUMBER: Final = "0|[1-9][0-9]{0,15}"
 _REST: Final = re.compile(rf"([0-9a-f]{{64}})/(?:(init)|(fin/)?({_NUMBER})/([0-9a-f]{{64}}))")
-_init: Final = msgspec.json.Decoder(Init)
-_files: Final = msgspec.json.Decoder(Files)
+_init: Final = msgspec.json.Decoder(known(Init))
+_files: Final = msgspec.json.Decoder(known(Files))
 
 
 def safe_name(name: str) -> bool:

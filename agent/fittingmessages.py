@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from agent import chain
+from agent.known import known
 from agent.messages import DeviceId, Hex64, Hex128, MessageError, check_signature
 
 PATH: Final = "/api/v1/binding"
@@ -33,8 +34,8 @@ class SignedBinding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     signature: Hex128
 
 
-_signed: Final = msgspec.json.Decoder(SignedBinding)
-_bindings: Final = msgspec.json.Decoder(Binding)
+_signed: Final = msgspec.json.Decoder(known(SignedBinding))
+_bindings: Final = msgspec.json.Decoder(known(Binding))
 
 
 def binding_bytes(binding: Binding) -> bytes:

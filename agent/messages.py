@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from agent import chain
 from agent.chain import Entry
 from agent.errors import RoadwitnessError
+from agent.known import known
 from agent.records import LANES, SCHEMA_VERSION
 from agent.wiredict import DICTIONARY
 
@@ -181,12 +182,12 @@ def address(name: str) -> Address:
 
 
 _plain: Final = msgspec.msgpack.Encoder()
-_batches: Final = msgspec.msgpack.Decoder(Batch)
-_signed: Final = msgspec.json.Decoder(SignedBirth)
-_births: Final = msgspec.json.Decoder(Birth)
-_statuses: Final = msgspec.json.Decoder(Status)
-_acks: Final = msgspec.json.Decoder(Ack)
-_lives: Final = msgspec.json.Decoder(Live)
+_batches: Final = msgspec.msgpack.Decoder(known(Batch))
+_signed: Final = msgspec.json.Decoder(known(SignedBirth))
+_births: Final = msgspec.json.Decoder(known(Birth))
+_statuses: Final = msgspec.json.Decoder(known(Status))
+_acks: Final = msgspec.json.Decoder(known(Ack))
+_lives: Final = msgspec.json.Decoder(known(Live))
 
 
 @cache

@@ -19,6 +19,7 @@ import msgspec
 from agent.durable import sync_folder
 from agent.errors import ConfigError, StoreError
 from agent.incident.folder import encoded, write_files
+from agent.known import known
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Overlay:
         """Return the last change; None where there was none, or its file is damaged."""
         path = self._folder / STATE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Change)
+            return msgspec.json.decode(path.read_bytes(), type=known(Change))
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as e:

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 
 from agent import messages
 from agent.clock import NS_PER_S
+from agent.known import known
 from agent.messages import Birth, MessageError
 from agent.records import Health
 from agent.vin import vin_valid
@@ -223,7 +224,7 @@ def _suspects(connection: Connection) -> set[str]:
 
 def _vin(body: bytes) -> str:
     try:
-        vin = msgspec.json.decode(body, type=Health).facts.get("vin", "")
+        vin = msgspec.json.decode(body, type=known(Health)).facts.get("vin", "")
     except msgspec.DecodeError:
         return ""
     return vin if vin_valid(vin) else ""

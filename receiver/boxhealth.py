@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, and_, func, select
 
+from agent.known import known
 from agent.messages import Birth
 from agent.records import LANES, Event, EventKind, Health
 from receiver import boxes, db, queries
@@ -165,7 +166,7 @@ def _said(row: Any) -> Said:
     counts: dict[str, int] = {}
     facts: dict[str, str] = {}
     try:
-        record = msgspec.json.decode(bytes(row.body or b""), type=Health)
+        record = msgspec.json.decode(bytes(row.body or b""), type=known(Health))
         counts, facts = record.counts, record.facts
     except msgspec.DecodeError:  # erased, or altered since it was stored: the columns still tell
         pass

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Row, select
 
 from agent.errors import StoreError
 from agent.evidence import verify_package
+from agent.known import known
 from receiver import claims, db
 from receiver.filestore import FileStore
 
@@ -93,7 +94,7 @@ def check(engine: Engine, files: FileStore, device: str, incident: str, now_ns: 
 
 def of_row(row: Row[Any]) -> Check:
     """Return the check that a row of `package_check` keeps."""
-    said = msgspec.json.decode(row.report, type=_Report)
+    said = msgspec.json.decode(row.report, type=known(_Report))
     return Check(
         exit_code=row.exit_code,
         edition=row.edition,

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agent.known import known
 from receiver.crashes import PackageFile
 from receiver.drive import Samples
 from receiver.filestore import FileStore
@@ -183,6 +184,6 @@ def _cameras(video: _Video, sizes: Collection[str]) -> list[Camera]:
 
 def _decoded(data: bytes, kind: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(data, type=kind) if data else None
+        return msgspec.json.decode(data, type=known(kind)) if data else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from agent.errors import RoadwitnessError
+from agent.known import known
 from receiver.options import Config, Db, Json, open_database, print_json
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _read(name: str) -> "list[Policy]":
         raise RoadwitnessError(f"{name}: has more than {MOST_BYTES:,} bytes; split it")
     try:
         whole = data if data.lstrip()[:1] == b"[" else b"[%b]" % data
-        found = msgspec.json.decode(whole, type=list[_Policy])
+        found = msgspec.json.decode(whole, type=known(list[_Policy]))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise RoadwitnessError(f"{name}: {e}") from e
     told = []

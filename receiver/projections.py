@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection, Table, bindparam, or_, select, tuple_, update
 
 from agent.chain import Entry
+from agent.known import known
 from agent.records import DRIVING_KINDS, KINDS, Clock, Crash, Event, Record, Track, Trip
 from receiver import bulk, db
 
@@ -28,7 +29,7 @@ POSITION: Final = ("position_boot", "position_t_ns", "latitude", "longitude", "s
 Values = tuple[Any, ...]
 
 _LARGEST: Final = 2**62 - 1  # so that a time and its clock's offset still add up to 64 bits
-_decoders: Final = {kind: msgspec.json.Decoder(record) for kind, record in KINDS.items()}
+_decoders: Final = {kind: msgspec.json.Decoder(known(record)) for kind, record in KINDS.items()}
 
 
 class Known(NamedTuple):

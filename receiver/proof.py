@@ -9,12 +9,13 @@ from sqlalchemy import Connection, Row, and_, select
 
 from agent import chain
 from agent.chain import Entry
+from agent.known import known
 from agent.records import KINDS, Record
 from receiver import db
 
 Key = tuple[str, str, int]  # lineage, lane, sequence number
 
-_decoders: Final = {kind: msgspec.json.Decoder(record) for kind, record in KINDS.items()}
+_decoders: Final = {kind: msgspec.json.Decoder(known(record)) for kind, record in KINDS.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Table, and_, func, select
 
+from agent.known import known
 from agent.records import Curve, Event, Track, Trip
 from receiver import db
 from receiver.drive import unpack_track
@@ -21,7 +22,7 @@ PAGE: Final = 20  # trips on a page
 EVENTS_PAGE: Final = 30
 MOST_EVENTS: Final = 500  # of one trip; more is a defect of a device, and the page says so
 
-_tracks: Final = msgspec.json.Decoder(Track)
+_tracks: Final = msgspec.json.Decoder(known(Track))
 
 
 @dataclass(frozen=True, slots=True)

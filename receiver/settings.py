@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from agent.errors import ConfigError, near_names
+from agent.known import known
 from agent.link import BrokerSettings
 from receiver.authority.settings import EnrolmentSettings
 from receiver.jt808.settings import Jt808Settings
@@ -127,7 +128,7 @@ def load_settings(path: Path) -> ReceiverSettings:
         raise ConfigError(f"{path}: not valid TOML: {e}") from e
     _check_keys(ReceiverSettings, table, str(path))
     try:
-        return msgspec.convert(table, ReceiverSettings, dec_hook=_path)
+        return msgspec.convert(table, known(ReceiverSettings), dec_hook=_path)
     except msgspec.ValidationError as e:
         raise ConfigError(f"{path}: {e}") from e
 

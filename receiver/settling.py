@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, bindparam, select, update
 
 from agent import ranges
+from agent.known import known
 from agent.ranges import Ranges
 from receiver import db, packages
 from receiver.filestore import FileStore
@@ -36,7 +37,7 @@ HELD: Final = (
         {name: bindparam(name) for name in ("state", "partial", "ranges", "received", "revision", "updated_utc_ns")}
     )
 )
-decode_ranges: Final = msgspec.json.Decoder(list[tuple[int, int]]).decode
+decode_ranges: Final = msgspec.json.Decoder(known(list[tuple[int, int]])).decode
 
 
 class Settling:

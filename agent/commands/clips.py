@@ -14,6 +14,7 @@ from agent.commands.when import place
 from agent.evidence import verify_package as verifier
 from agent.evidence.packager import read_manifest
 from agent.incident.folder import look as look_at
+from agent.known import known
 from agent.records import Reply
 from agent.store import Store
 
@@ -34,7 +35,7 @@ class Clips:
     def begin(self, command: Command, now_ns: int) -> Answer:
         """Ask the clipper for a package named after the command."""
         try:
-            wanted = msgspec.convert(command.arguments, ClipArguments)
+            wanted = msgspec.convert(command.arguments, known(ClipArguments))
         except msgspec.ValidationError as e:
             return Answer("refused", f"its arguments are not those of a clip: {e}")
         name = command.id[:16]  # random, like the command's: no incident has it

@@ -16,6 +16,7 @@ from agent.commands.settings import CommandSettings
 from agent.config import read_toml, settings_file
 from agent.errors import ConfigError, StoreError
 from agent.house import House
+from agent.known import known
 from agent.link import parse_url
 from agent.overlay import MOST_BYTES, VALUES, Change, Overlay, keys, laid_over, parsed, without
 from agent.records import Reply
@@ -39,7 +40,7 @@ class Configure:
     def begin(self, command: Command, now_ns: int) -> Answer:
         """Check what is wanted as a start of the agent would, and write it down."""
         try:
-            wanted = msgspec.convert(command.arguments, ConfigArguments)
+            wanted = msgspec.convert(command.arguments, known(ConfigArguments))
         except msgspec.ValidationError as e:
             return Answer("refused", f"its arguments are not those of config: {e}")
         last = self._overlay.change()

@@ -11,6 +11,7 @@ import msgspec
 from agent.clock import NS_PER_S
 from agent.commandmessages import Command, LevelArguments
 from agent.commands.commands import Answer
+from agent.known import known
 from agent.records import Reply
 
 OURS: Final = ("agent", "drivers")  # the loggers of our own packages; libraries' stay as they are
@@ -33,7 +34,7 @@ class LogLevel:
     def begin(self, command: Command, now_ns: int) -> Answer:
         """Set the level."""
         try:
-            wanted = msgspec.convert(command.arguments, LevelArguments)
+            wanted = msgspec.convert(command.arguments, known(LevelArguments))
         except msgspec.ValidationError as e:
             return Answer("refused", f"its arguments are not those of log_level: {e}")
         for name in OURS:

@@ -21,6 +21,7 @@ from agent.evidence import verify_package as verifier
 from agent.evidence.packager import read_manifest
 from agent.incident.folder import PACKAGES, Request, Video, ask
 from agent.incident.folder import look as look_at
+from agent.known import known
 from agent.records import Reply
 from agent.store import Store
 
@@ -102,7 +103,7 @@ class Reading:
     def begin(self, command: Command, now_ns: int) -> Answer:
         """Begin to read, unless the package stands there already."""
         try:
-            wanted = msgspec.convert(command.arguments, ARGUMENTS[command.command])
+            wanted = msgspec.convert(command.arguments, known(ARGUMENTS[command.command]))
         except msgspec.ValidationError as e:
             return Answer("refused", f"its arguments are not those of {command.command}: {e}")
         name = command.id[:16]  # random, like the command's: no incident has it

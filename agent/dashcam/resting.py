@@ -14,6 +14,7 @@ import msgspec
 
 from agent.clock import NS_PER_S
 from agent.dashcam.segments import KEEP
+from agent.known import known
 
 FILE: Final = "rest"
 SAY_NS: Final = 60 * NS_PER_S
@@ -55,7 +56,7 @@ class RestSaying:
 def may_rest(folder: Path, boot: str, now_ns: int) -> bool:
     """Say whether the car is parked, as far as the dashcam was told lately."""
     try:
-        said = msgspec.json.decode((folder / KEEP / FILE).read_bytes(), type=Rest)
+        said = msgspec.json.decode((folder / KEEP / FILE).read_bytes(), type=known(Rest))
     except (OSError, msgspec.DecodeError):
         return False
     return said.boot == boot and abs(now_ns - said.t_ns) <= OLD_NS

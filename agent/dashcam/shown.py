@@ -13,6 +13,7 @@ import msgspec
 
 from agent.clock import NS_PER_S, iso_utc
 from agent.dashcam.segments import KEEP
+from agent.known import known
 
 FILE: Final = "now"
 OLD_NS: Final = 3 * NS_PER_S  # what was said longer ago is not shown
@@ -51,7 +52,7 @@ class Shown:
             self._read_ns = t_ns
             self._now = None
             with contextlib.suppress(OSError, msgspec.DecodeError):
-                self._now = msgspec.json.decode(self._path.read_bytes(), type=Now)
+                self._now = msgspec.json.decode(self._path.read_bytes(), type=known(Now))
         now = self._now
         if now is None or now.boot != self._boot or abs(t_ns - now.t_ns) > OLD_NS:
             return f"{t_ns / NS_PER_S:.3f} s since start  --- km/h"

@@ -11,6 +11,7 @@ import msgspec
 
 from agent.clock import NS_PER_S
 from agent.dashcam.segments import write_whole
+from agent.known import known
 
 FILE: Final = "health.json"
 REFRESH_NS: Final = 10 * NS_PER_S
@@ -50,7 +51,7 @@ class CameraState(msgspec.Struct, frozen=True, kw_only=True):
 def read_state(folder: Path, camera: str) -> CameraState | None:
     """Read what is known of a camera; None when there is no file, or none that can be understood."""
     try:
-        return msgspec.json.decode((folder / camera / FILE).read_bytes(), type=CameraState)
+        return msgspec.json.decode((folder / camera / FILE).read_bytes(), type=known(CameraState))
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -15,6 +15,7 @@ from agent.evidence.contents import what_is
 from agent.evidence.software import installed
 from agent.evidence.verify_package import CHAIN, FORMAT, RECORD, device_id, utc_text
 from agent.incident.folder import Incident, Part, Record
+from agent.known import known
 from agent.records import Clock, Crash, Event, Health, Mount
 from agent.store import Store
 from agent.store.proofs import Proof
@@ -180,7 +181,7 @@ def manifest(
 
 
 def _body(proof: Proof, kind: type[Any]) -> Any:
-    return msgspec.json.decode(proof.entry.body, type=kind)
+    return msgspec.json.decode(proof.entry.body, type=known(kind))
 
 
 def _row(fact: FileFact, covers: tuple[int, int] | None, t0_ns: int, zero: Utc | None) -> dict[str, Any]:
@@ -285,4 +286,4 @@ def record_of(incident: Incident) -> Record | None:
     """Return the incident's crash.json, None where no crash began it; raise OSError or msgspec.DecodeError."""
     if incident.crash is None:
         return None
-    return msgspec.json.decode((incident.folder / RECORD).read_bytes(), type=Record)
+    return msgspec.json.decode((incident.folder / RECORD).read_bytes(), type=known(Record))

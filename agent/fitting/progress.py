@@ -10,6 +10,7 @@ from agent.clock import wall_ns
 from agent.errors import StoreError
 from agent.fitting.configuring import replace
 from agent.fitting.sheet import Item
+from agent.known import known
 from agent.owner import as_owner
 
 FOLDER: Final = "fitting"  # in the folder of the store
@@ -43,7 +44,7 @@ def load(store: Path) -> Progress | None:
     """Return the fitting that was not finished; None where there is none. Raise StoreError where it is damaged."""
     path = folder_of(store) / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Progress)
+        return msgspec.json.decode(path.read_bytes(), type=known(Progress))
     except FileNotFoundError:
         return None
     except OSError as e:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.chain import canonical, device_id
 from agent.errors import RoadwitnessError
+from agent.known import known
 from agent.messages import DeviceId, Hex64, Hex128
 
 FORMAT: Final = "roadwitness-fitting/1"
@@ -108,8 +109,8 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise SheetError("a photo in the sheet is damaged") from e
 
 
-_sheets: Final = msgspec.json.Decoder(Sheet)
-_sealed: Final = msgspec.json.Decoder(Sealed)
+_sheets: Final = msgspec.json.Decoder(known(Sheet))
+_sealed: Final = msgspec.json.Decoder(known(Sealed))
 
 
 def seal(sheet: Sheet, sign: Callable[[bytes], bytes], photos: Sequence[bytes] = ()) -> Sealed:

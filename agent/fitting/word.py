@@ -13,6 +13,7 @@ from agent.clock import monotonic_ns
 from agent.errors import StoreError
 from agent.fitting.sheet import Sealed, Sheet, short
 from agent.incident.folder import write_files
+from agent.known import known
 from agent.owner import as_owner
 from agent.records import Health
 from agent.store import Store
@@ -103,7 +104,7 @@ class Words:
         except OSError:
             return False
         try:
-            word = msgspec.json.decode(data, type=Word)
+            word = msgspec.json.decode(data, type=known(Word))
             self._store.append([(now_ns, word.record(now_ns))])
             self._path.unlink()
         except msgspec.DecodeError:

@@ -31,6 +31,7 @@ import msgspec
 
 from agent.durable import sync_folder
 from agent.errors import StoreError
+from agent.known import known
 from agent.records import Crash, Mount
 
 PACKAGES: Final = "packages"  # the folder of all incidents, in the folder of the store
@@ -177,7 +178,7 @@ def look(folder: Path) -> Incident | None:
                 acknowledged=acknowledged,
             )
         if REQUEST in files:
-            request = msgspec.json.decode((folder / REQUEST).read_bytes(), type=Request)
+            request = msgspec.json.decode((folder / REQUEST).read_bytes(), type=known(Request))
             return Incident(
                 id=folder.name,
                 folder=folder,
@@ -200,7 +201,7 @@ def look(folder: Path) -> Incident | None:
 
 def read_record(folder: Path) -> Record:
     """Return `crash.json` of an incident; raise OSError or msgspec.DecodeError."""
-    return msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
+    return msgspec.json.decode((folder / RECORD).read_bytes(), type=known(Record))
 
 
 def ask(packages: Path, request: Request, files: Mapping[str, bytes] | None = None) -> Path:

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from agent.known import known
 from agent.ladder import Level
 from agent.power.machine import State as PowerWord
 from agent.records import Severity, TimeQuality
@@ -269,8 +270,8 @@ class Tick(Answer, frozen=True, kw_only=True, tag="tick"):
 
 Answered = Status | Tick | Lent | Ended | Refusal
 
-_requests: Final[msgspec.json.Decoder[Asked]] = msgspec.json.Decoder(Asked)
-_answers: Final[msgspec.json.Decoder[Answered]] = msgspec.json.Decoder(Answered)
+_requests: Final[msgspec.json.Decoder[Asked]] = msgspec.json.Decoder(known(Asked))
+_answers: Final[msgspec.json.Decoder[Answered]] = msgspec.json.Decoder(known(Answered))
 
 
 def encode(message: Request | Answer) -> bytes:

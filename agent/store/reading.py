@@ -6,6 +6,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from agent.known import known
 from agent.records import KINDS, Clock, Record, TimeQuality
 from agent.store.database import Database
 from agent.store.schema import PROJECTIONS
@@ -87,7 +88,7 @@ def records(
         clocks.setdefault(number, []).append(
             Clock(t_ns=t, offset_ns=offset, quality=quality, uncertainty_ns=uncertainty)
         )
-    decoder = msgspec.json.Decoder(kind)
+    decoder = msgspec.json.Decoder(known(kind))
     time_attribute, _ = PROJECTIONS[table]
     found: list[Stored[R]] = []
     for body, boot_id, number, recorded, lineage, lane, seq in rows:

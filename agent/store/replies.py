@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from agent.known import known
 from agent.records import Reply
 from agent.store.database import Database
 
@@ -12,7 +13,7 @@ _OPEN: Final = """
 SELECT e.body FROM reply p JOIN entry e ON e.id = p.entry
 WHERE p.state = 'accepted' AND p.entry = (SELECT MAX(entry) FROM reply q WHERE q.id = p.id) ORDER BY p.entry
 """
-_decoder: Final = msgspec.json.Decoder(Reply)
+_decoder: Final = msgspec.json.Decoder(known(Reply))
 
 
 class ReplyTable:

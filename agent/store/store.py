@@ -16,6 +16,7 @@ from agent.blocks import Block
 from agent.chain import Entry
 from agent.errors import StoreError
 from agent.identity import load_or_create_key
+from agent.known import known
 from agent.records import Event, Health, Record, Track, Trip
 from agent.store import erasing, proofs, reading, retention, verification
 from agent.store.database import Database, StoreSettings, open_for_reading, open_for_writing
@@ -228,7 +229,7 @@ class Store:
             (source,),
         )
         try:
-            return msgspec.json.decode(rows[0][0], type=Health) if rows else None
+            return msgspec.json.decode(rows[0][0], type=known(Health)) if rows else None
         except msgspec.DecodeError:
             return None  # damaged: `verify` tells
 

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from agent.filemessages import record_digest
+from agent.known import known
 from agent.records import Package
 from agent.store.database import Database
 
@@ -19,7 +20,7 @@ SELECT p.incident, e.body, e.seq <= l.position, u.digest FROM package p JOIN ent
 JOIN lane l ON l.lineage = e.lineage AND l.lane = e.lane LEFT JOIN uploaded_package u ON u.incident = p.incident
 WHERE p.entry = (SELECT MAX(entry) FROM package q WHERE q.incident = p.incident) ORDER BY p.entry
 """
-_decoder: Final = msgspec.json.Decoder(Package)
+_decoder: Final = msgspec.json.Decoder(known(Package))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from agent.config import config_dir
 from agent.errors import RoadwitnessError, StoreError
 from agent.evidence.software import installed
 from agent.identity import KEY_FILE, load_or_create_key
+from agent.known import known
 from agent.settings import load_agent
 from agent.support.parts import PARTS, Part, Source, text_of
 from agent.support.redact import Redactor, secrets_in
@@ -125,7 +126,7 @@ def check(path: Path) -> dict[str, Any]:
                 raise BadBundleError(f"{path}: nobody signed it; it was made where the box's key could not be read")
             data, signed = bundle.read(MANIFEST), bundle.read(SIGNATURE)
             found = {n: hashlib.sha256(bundle.read(n)).hexdigest() for n in names if n not in (MANIFEST, SIGNATURE)}
-        seal = msgspec.json.decode(signed, type=Signature)
+        seal = msgspec.json.decode(signed, type=known(Signature))
         key = bytes.fromhex(seal.public_key)
         Ed25519PublicKey.from_public_bytes(key).verify(bytes.fromhex(seal.signature), PREFIX + data)
         manifest: dict[str, Any] = msgspec.json.decode(data)

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from agent.clock import monotonic_ns
+from agent.known import known
 from agent.records import Health
 from agent.update.state import OUTCOME_FILE, Outcome
 
@@ -18,7 +19,7 @@ def tell_update(store: Path, tell: Callable[[Health], None]) -> None:
     """Tell of the last update unless it was told; `store` is the store's folder, the updater's stands beside it."""
     try:
         data = (store.parent / f"{store.name}-update" / OUTCOME_FILE).read_bytes()
-        outcome = msgspec.json.decode(data, type=Outcome)
+        outcome = msgspec.json.decode(data, type=known(Outcome))
     except (OSError, ValueError):
         return
     told = store / TOLD_FILE

@@ -7,6 +7,7 @@ import msgspec
 
 from agent.durable import replace_whole
 from agent.errors import RoadwitnessError
+from agent.known import known
 
 STATE_FILE: Final = "state.json"
 OUTCOME_FILE: Final = "outcome.json"  # read by the agent, which tells it as a record
@@ -53,7 +54,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def load(folder: Path) -> State:
     """Return what is remembered; nothing under way where the file is missing or cannot be understood."""
     try:
-        return msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=State)
+        return msgspec.json.decode((folder / STATE_FILE).read_bytes(), type=known(State))
     except (OSError, ValueError):
         return State()
 

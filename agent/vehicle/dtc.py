@@ -9,6 +9,7 @@ import msgspec
 
 from agent.config import config_dir, read_toml
 from agent.errors import ConfigError
+from agent.known import known
 
 CODE: Final = re.compile(r"[PCBU][0-3][0-9A-F]{3}")
 _MAKER: Final = "defined by the car's maker: look it up in the maker's manual"
@@ -44,7 +45,7 @@ class Meanings:
     def __init__(self, path: Path) -> None:
         raw: dict[str, Any] = read_toml(path)
         try:
-            file = msgspec.convert(raw, _File)
+            file = msgspec.convert(raw, known(_File))
         except msgspec.ValidationError as error:
             raise ConfigError(f"{path}: {error}") from error
         self._file = file

@@ -33,6 +33,7 @@ import msgspec
 from agent.channels import BY_NAME
 from agent.config import LOCAL
 from agent.errors import ConfigError, near_names
+from agent.known import known
 from drivers.decode.dbc import MAX_EXTENDED_ID, MAX_STANDARD_ID, Database, Message, Signal, load_dbc
 from drivers.decode.plan import Entry, NotAvailable, Take, Valid
 
@@ -198,7 +199,7 @@ def _read(path: Path) -> _File:
             for rule in valid if isinstance(valid, list) else [valid]:
                 _check_keys(path, rule, _Valid, f"[[{kind}]] number {i + 1}: valid")
     try:
-        file = msgspec.convert(raw, _File)
+        file = msgspec.convert(raw, known(_File))
     except msgspec.ValidationError as e:
         raise ConfigError(f"{path}: {e}") from e
     if not file.buses or not file.signals:

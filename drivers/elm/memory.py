@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from agent.known import known
+
 MOST_CARS: Final = 50  # the newest are kept; a shop's box moves between cars
 
 
@@ -46,7 +48,7 @@ class Memory:
         if self._path is None:
             return {}
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, dict[str, tuple[int, ...]]])
+            return msgspec.json.decode(self._path.read_bytes(), type=known(dict[str, dict[str, tuple[int, ...]]]))
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as e:

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from agent.clock import NS_PER_S
+from agent.known import known
 from receiver import db, policies
 from receiver.claiming import facts, gathering, reporting, rules, settlement, states, tables
 from receiver.claiming.fasttrack import FastTrack, Party, fast_track
@@ -81,7 +82,7 @@ def findings(connection: Connection, claim: str) -> list[Finding]:
     """Return what the last check found, in the order of the rules."""
     t = tables.claim_finding
     rows = connection.execute(select(t.c.rule, t.c.body).where(t.c.claim == claim))
-    found = {row.rule: msgspec.json.decode(row.body, type=Finding) for row in rows}
+    found = {row.rule: msgspec.json.decode(row.body, type=known(Finding)) for row in rows}
     return [found[name] for name in rules.RULES if name in found]
 
 
@@ -253,7 +254,7 @@ def latest(connection: Connection, claim: str) -> Proposal | None:
     t = tables.claim_proposal
     query = select(t.c.body).where(t.c.claim == claim).order_by(t.c.number.desc()).limit(1)
     body = connection.execute(query).scalar()
-    return None if body is None else msgspec.json.decode(body, type=Proposal)
+    return None if body is None else msgspec.json.decode(body, type=known(Proposal))
 
 
 def paid(connection: Connection, claim: str) -> Decimal:

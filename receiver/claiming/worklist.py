@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Engine, and_, case, exists, func, select
 
 from agent.clock import NS_PER_S
+from agent.known import known
 from receiver import db, disputes
 from receiver.claiming import assessing, facts, reporting, states, tables
 from receiver.claiming.assessing import Reserve
@@ -159,7 +160,7 @@ def _findings(
         if row.result == "flag":
             flags[row.claim] = flags.get(row.claim, 0) + 1
         if row.rule == "report_delay":
-            notices[row.claim] = notice(msgspec.json.decode(row.body, type=Finding))
+            notices[row.claim] = notice(msgspec.json.decode(row.body, type=known(Finding)))
     return flags, notices
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Engine, Table, and_, bindparam, func, or_, select
 
+from agent.known import known
 from agent.records import Track
 from receiver import db
 from receiver.drive import Fix, unpack_track
@@ -18,7 +19,7 @@ from receiver.drive import Fix, unpack_track
 _PAGE: Final = 1000  # rows read at a time: finding a page walks over all of the device's
 _DRIVES: Final = 20  # trips with their tracks
 _MOST_PIECES: Final = 400  # of one trip: 200,000 points of a device that means well
-_tracks: Final = msgspec.json.Decoder(Track)
+_tracks: Final = msgspec.json.Decoder(known(Track))
 
 
 class Span(NamedTuple):

@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, func, select
 
 from agent.clock import NS_PER_S
+from agent.known import known
 from receiver import db, policies
 from receiver.claiming import assessing, tables
 from receiver.moments import checked
@@ -75,7 +76,7 @@ class Told:
 @cache
 def definitions() -> dict[str, Definition]:
     """Return the figures by name, in the order in which they are shown."""
-    return msgspec.toml.decode(DEFINITIONS.read_bytes(), type=dict[str, Definition])
+    return msgspec.toml.decode(DEFINITIONS.read_bytes(), type=known(dict[str, Definition]))
 
 
 def meaning(name: str, language: str) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, and_, func, select
 
 from agent.clock import NS_PER_S
+from agent.known import known
 from agent.records import Crash, Event, Track
 from receiver import db
 from receiver.drive import unpack_track
@@ -25,9 +26,9 @@ _AT_ONCE: Final = 8  # records read from a lane at a time: a track has up to 500
 _ENOUGH: Final = 200  # positions handed over at a time
 _FIRST_S, _LAST_S = 946_656_000, 4_102_415_999  # years 2000 to 2099 in GMT+8, as two digits can say
 _decoders: Final[dict[str, Any]] = {
-    "crash": msgspec.json.Decoder(Crash),
-    "event": msgspec.json.Decoder(Event),
-    "track": msgspec.json.Decoder(Track),
+    "crash": msgspec.json.Decoder(known(Crash)),
+    "event": msgspec.json.Decoder(known(Event)),
+    "track": msgspec.json.Decoder(known(Track)),
 }
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from agent.known import known
 from receiver import db
 from receiver.claiming.assessing import local_day
 from receiver.fields import Field, Typed, typed
@@ -247,7 +248,7 @@ def _score(connection: Connection, device: str, now_ns: int) -> tuple[ScoreResul
         found = scores.result(connection, kept)
     else:
         row = scores.computed(connection, device, period, model, now_ns)
-        found = msgspec.json.decode(zstandard.decompress(row["result"]), type=ScoreResult)
+        found = msgspec.json.decode(zstandard.decompress(row["result"]), type=known(ScoreResult))
     return (None, "", "not_driven") if found.score is None else (found, agreed.id, "")
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 import msgspec
 
 from agent.errors import ConfigError, near_names
+from agent.known import known
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ def read(path: Path, kind: type[T]) -> T:
         place = f" {stray.path}:" if stray.path else ""
         raise ConfigError(f"{path}:{place} unknown key '{stray.key}'{near_names(stray.key, stray.known)}")
     try:
-        found = msgspec.convert(table, kind)
+        found = msgspec.convert(table, known(kind))
     except msgspec.ValidationError as e:
         raise ConfigError(f"{path}: {said_of_place(str(e))}") from e
     _check_numbers(found, str(path))

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct, field
 
+from agent.known import known
 from receiver.pricing.reading import numbers, said_of_place, strays
 from receiver.pricing.refusals import QuoteError
 
@@ -118,7 +119,7 @@ def parse_request(text: bytes | str) -> QuoteRequest:
 def convert_request(value: Any) -> QuoteRequest:
     """Make a request of JSON's own types; raise QuoteError naming the field that is wrong."""
     try:
-        request = msgspec.convert(value, QuoteRequest)
+        request = msgspec.convert(value, known(QuoteRequest))
     except msgspec.ValidationError as e:
         for stray in strays(QuoteRequest, value):
             path = f"{stray.path}.{stray.key}" if stray.path else stray.key

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection, Row, Select, func, select
 
+from agent.known import known
 from receiver import db, policies
 from receiver.claiming.assessing import local_day
 from receiver.pricing import Quote, QuoteError, QuoteRequest, RateBook
@@ -32,7 +33,7 @@ from receiver.scoring.model import model as model_named
 
 PAGE: Final = 50  # quotes on a page
 NO_SCORE: Final = ("no_device", "no_consent", "other_car", "not_for_price", "not_driven")
-_answers: Final = msgspec.json.Decoder(Quote)
+_answers: Final = msgspec.json.Decoder(known(Quote))
 
 
 class Asked(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import msgspec
 import zstandard
 from sqlalchemy import Connection, Row, Select, select, update
 
+from agent.known import known
 from receiver import db
 from receiver.rating import periods
 from receiver.rating.periods import RatingError
@@ -18,7 +19,7 @@ from receiver.scoring.score import DAY_NS, score_history
 
 PURPOSE: Final = "scoring"  # of a consent
 _KEY: Final = ("device", "model", "period", "revision")
-_results: Final = msgspec.json.Decoder(ScoreResult)
+_results: Final = msgspec.json.Decoder(known(ScoreResult))
 
 
 class KeptScore(NamedTuple):

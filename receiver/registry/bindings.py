@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, 
 from sqlalchemy.exc import IntegrityError
 
 from agent.clock import NS_PER_S
+from agent.known import known
 from agent.records import Event, Health
 from agent.vin import vin_valid
 from receiver import access, db
@@ -260,7 +261,7 @@ def _read_vin(connection: Connection, present: Binding) -> tuple[str, int] | Non
     )
     for body, received in connection.execute(query):
         try:
-            vin = msgspec.json.decode(bytes(body), type=Health).facts.get("vin", "")
+            vin = msgspec.json.decode(bytes(body), type=known(Health)).facts.get("vin", "")
         except msgspec.DecodeError:
             continue
         if vin_valid(vin):
@@ -278,7 +279,7 @@ def _told(connection: Connection, present: Binding) -> tuple[str, int] | None:
     if row is None:
         return None
     try:
-        read = msgspec.json.decode(bytes(row.body), type=Event).detail[:17]
+        read = msgspec.json.decode(bytes(row.body), type=known(Event)).detail[:17]
     except msgspec.DecodeError:
         read = ""
     if read == present.vin:  # the device was bound to another car by its own file

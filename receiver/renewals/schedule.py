@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from agent.errors import ConfigError, near_names
+from agent.known import known
 
 SCHEDULES: Final = Path(__file__).with_name("schedules.toml")
 Kind = Literal["sms", "call", "task", "list", "contact", "track", "collate", "target", "escalate"]
@@ -53,7 +54,7 @@ class Contact(NamedTuple):
 def schedules(path: Path = SCHEDULES) -> dict[str, Schedule]:
     """Read the schedules; raise ConfigError naming what is wrong."""
     try:
-        found = msgspec.toml.decode(path.read_bytes(), type=dict[str, Schedule])
+        found = msgspec.toml.decode(path.read_bytes(), type=known(dict[str, Schedule]))
     except (OSError, msgspec.DecodeError, tomllib.TOMLDecodeError) as e:
         raise ConfigError(f"{path}: {e}") from e
     for name, schedule in found.items():

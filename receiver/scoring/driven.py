@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, Table, and_, func, select
 
+from agent.known import known
 from agent.records import DRIVING_KINDS
 from receiver import db
 from receiver.disputes import disputed_entries
@@ -112,9 +113,9 @@ class History:
     disputed: frozenset[EntryId] = frozenset()  # trips and events that were disputed, unless that was rejected
 
 
-_trip_decoder: Final = msgspec.json.Decoder(TripFacts)
-_event_decoder: Final = msgspec.json.Decoder(EventFacts)
-_curve_decoder: Final = msgspec.json.Decoder(CurveFacts)
+_trip_decoder: Final = msgspec.json.Decoder(known(TripFacts))
+_event_decoder: Final = msgspec.json.Decoder(known(EventFacts))
+_curve_decoder: Final = msgspec.json.Decoder(known(CurveFacts))
 
 
 def read_history(

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from agent.errors import ConfigError, near_names
+from agent.known import known
 from agent.records import DRIVING_KINDS, SEVERITIES
 from receiver.words import time_zone
 
@@ -151,7 +152,7 @@ def read_model(path: Path) -> Model:
     try:
         data = path.read_bytes()
         table = tomllib.loads(data.decode("utf-8"))
-        found = msgspec.convert({**table, "digest": hashlib.sha256(data).hexdigest()}, Model)
+        found = msgspec.convert({**table, "digest": hashlib.sha256(data).hexdigest()}, known(Model))
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:

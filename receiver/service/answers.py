@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Engine
 
+from agent.known import known
 from receiver import commands, crashes
 from receiver.commands import Asked
 from receiver.crashes import PackageFile
@@ -90,7 +91,7 @@ def _read(files: FileStore, asked: Asked, held: list[PackageFile], name: str, ki
         return None
     try:
         with files.open(asked.device, str(asked.incident), name) as file:
-            return msgspec.json.decode(file.read(MOST_JSON), type=kind)
+            return msgspec.json.decode(file.read(MOST_JSON), type=known(kind))
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as e:
         log.warning("answer %s of device %s: %s cannot be read: %s", asked.id, asked.device, name, e)
         return None

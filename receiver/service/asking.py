@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from agent.commandmessages import ARGUMENTS
 from agent.errors import RoadwitnessError, near_names
+from agent.known import known
 from receiver import commands
 
 LIFE_S: Final = 72 * 3600.0  # as for a clip: a car may stand for a weekend
@@ -29,7 +30,7 @@ def ask(
     if name not in ARGUMENTS:
         raise RoadwitnessError(f"there is no command {name!r}{near_names(name, ARGUMENTS)}")
     try:
-        msgspec.convert(arguments, ARGUMENTS[name])
+        msgspec.convert(arguments, known(ARGUMENTS[name]))
     except msgspec.ValidationError as e:
         raise RoadwitnessError(f"command {name}: {e}") from e
     return commands.issue(

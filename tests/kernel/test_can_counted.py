@@ -121,8 +121,14 @@ def test_a_recorded_drive_over_canplayer_gives_the_trip_and_events_of_its_replay
     for bus in recording.buses[1:]:
         guest.run(f"ip link show {bus} || ip link add {bus} type vcan; ip link set {bus} up")
     agent = guest.start(f"exec roadwitness agent --config /root/agent.toml --store /root/{name}-live")
-    for bus in recording.buses:  # the list of error frames has every socket of ours, and a line for a bus without
-        guest.until(f"grep {bus} /proc/net/can/rcvlist_err | grep -qv 'no entry'", LIMIT_S)
+    # the list of error frames has every socket of ours, and a line for a bus without
+    listening = "; ".join(
+        f"until grep {bus} /proc/net/can/rcvlist_err | grep -qv 'no entry'; do sleep 0.2; done"
+        for bus in recording.buses
+    )
+    opened = guest.start(listening)
+    agent.until(lambda: opened.code is not None or agent.code is not None, LIMIT_S)
+    assert opened.code == 0, f"the agent ended with {agent.code}: {agent.said[-3000:]}"
     to = " ".join(f"{bus}={bus}" for bus in recording.buses)
     guest.run(f"canplayer -I /root/drive.log {to}", limit_s=LIMIT_S)
     replayed = told(guest, f"{name}-replayed")
