@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_help_lists_every_command_with_its_line() -> None:
     shown = " ".join(run("--help").stdout.split())
     for command in COMMANDS:
         assert f" {command} " in shown
+
+
+def test_a_library_that_dies_in_c_says_where() -> None:
+    dies = "import ctypes, agent.cli; agent.cli.app = lambda: ctypes.string_at(0); agent.cli.main()"
+    done = subprocess.run([sys.executable, "-c", dies], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr
+    assert "in main" in done.stderr
 
 
 def test_completion_can_be_shown() -> None:

@@ -4,8 +4,10 @@ The table names modules by string. That keeps the import rules honest: the devic
 what feeds it in tests, it only knows that such a command exists.
 """
 
+import faulthandler
 import json
 import sys
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
@@ -112,6 +114,9 @@ def _main(
 
 def main() -> None:
     """Run the command line; expected trouble is one line and exit code 1, bugs show their traceback."""
+    if not faulthandler.is_enabled():
+        with suppress(RuntimeError):  # standard error is closed
+            faulthandler.enable()  # a library that dies in C says where, too
     try:
         app()
     except RoadwitnessError as e:
